@@ -1,0 +1,105 @@
+"""Who is in the cohort, what is asked, and how the cases are parted."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from meddx.yamlconf import Options, Text, Texts
+
+Part = Literal["train", "validate", "calibrate", "test"]
+PARTS: tuple[Part, ...] = ("train", "validate", "calibrate", "test")
+
+
+class CohortOptions(Options):
+    """Named filters, applied in training and in scoring.  Grammar: `age >= 18`, `sex in [F, M]`, `not`, `and`, `or`, `is missing`."""
+
+    keep: dict[str, str] = Field({}, description="a case must meet each of these")
+    leave_out: dict[str, str] = Field({}, description="a case must meet none of these")
+
+
+class TargetOptions(Options):
+    """What is asked.  A value that is not listed is refused; an empty one is unlabelled."""
+
+    kind: Literal["binary", "multiclass", "multilabel"] = Field(description="the kind of answer")
+    column: Text | None = Field(None, description="the column with the answer (binary, multiclass)")
+    columns: Texts = Field((), description="the columns with the answers, one a label (multilabel)")
+    positive: Texts = Field((), description="the values that mean yes (binary, multilabel): always named")
+    negative: Texts = Field((), description="the values that mean no (binary, multilabel)")
+    positive_above: float | None = Field(None, description="instead of values: a number above this means yes, any other number no")
+    classes: Texts = Field((), description="the values, in the order of the answer (multiclass)")
+    unlabelled: Texts = Field((), description="values that mean not known, beside an empty one")
+
+    @model_validator(mode="after")
+    def _complete(self) -> TargetOptions:
+        if self.kind == "multilabel":
+            if not self.columns or self.column:
+                raise ValueError("multilabel needs `columns`, one a label, and no `column`")
+        elif not self.column or self.columns:
+            raise ValueError(f"{self.kind} needs `column` and no `columns`")
+        if self.kind == "multiclass":
+            if len(self.classes) < 2 or self.positive or self.negative:
+                raise ValueError("multiclass needs `classes` (two or more) and neither `positive` nor `negative`")
+        elif self.positive_above is None and not (self.positive and self.negative):
+            raise ValueError(f"{self.kind} needs `positive` and `negative`: name the class that counts as yes")
+        elif self.positive_above is not None and (self.positive or self.negative):
+            raise ValueError("give either `positive_above` or `positive` and `negative`")
+        both = set(self.positive) & set(self.negative)
+        if both:
+            raise ValueError(f"{sorted(both)} cannot be both positive and negative")
+        return self
+
+    @property
+    def all_columns(self) -> tuple[str, ...]:
+        return (self.column,) if self.column else self.columns
+
+
+class Carve(Options):
+    """Take a share of one part's patients as another part."""
+
+    source: Part = Field(alias="from", description="the part that gives")
+    share: float = Field(gt=0, lt=1, description="the share of its patients")
+
+
+class SplitOptions(Options):
+    """Parts that share no patient.  by patient: shares; by column, site: values; by time: cut points (ISO dates)."""
+
+    by: Literal["patient", "column", "site", "time"] = Field("patient", description="what parts the cases")
+    column: Text | None = Field(None, description="the column (by: column); site and time use case.site and case.predict_at")
+    parts: dict[Part, float | Texts] = Field(
+        {"train": 0.6, "validate": 0.1, "calibrate": 0.1, "test": 0.2},
+        description="share of patients (patient), values (column, site), or the first instant of the part (time)",
+    )
+    carve: dict[Part, Carve] = Field({}, description="parts cut out of another part, by patient")
+    seed: int = Field(0, description="which of the equally good splits")
+
+    @model_validator(mode="after")
+    def _complete(self) -> SplitOptions:
+        missing = [part for part in PARTS if part not in self.parts and part not in self.carve]
+        if missing:
+            raise ValueError(f"no cases are given to {', '.join(missing)}; add to `parts` or `carve`")
+        if self.by == "patient":
+            if not all(isinstance(share, float) for share in self.parts.values()):
+                raise ValueError("by patient: each part is a share, such as 0.6")
+            if abs(sum(float(share) for share in self.parts.values() if isinstance(share, float)) - 1) > 1e-6:
+                raise ValueError("by patient: the shares must add up to 1")
+        elif any(isinstance(share, float) for share in self.parts.values()):
+            raise ValueError(f"by {self.by}: each part lists values, not a share")
+        if self.by == "column" and not self.column:
+            raise ValueError("by column: name the `column`")
+        return self
+
+
+class TimingOptions(Options):
+    """What was known when.  Patterns allowed in names (`lab_*`)."""
+
+    known_at: dict[str, str] = Field({}, description="column or pattern: when its value is known, in words; declared columns are never refused by the screen")
+    after_outcome: Texts = Field((), description="columns written after the outcome: refused as inputs")
+
+    @field_validator("known_at")
+    @classmethod
+    def _said(cls, value: dict[str, str]) -> dict[str, str]:
+        if any(not text.strip() for text in value.values()):
+            raise ValueError("say in words when the value is known")
+        return value

@@ -1,0 +1,100 @@
+"""The target's columns in, labels with a mask of the known ones out; labels are compared as text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from meddx.dataset.options import TargetOptions
+from meddx.dataset.values import NUMBER, coded, need_columns
+from meddx.errors import DataError
+
+UNKNOWN_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Labels:
+    """`values`: float32 [n] 0/1 (binary), int64 [n] class number (multiclass), float32 [n, k] 0/1 (multilabel); 0 where unknown.
+
+    `known`: bool of the same shape.
+    """
+
+    values: np.ndarray
+    known: np.ndarray
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """bool [n]: the case has its label, or in multilabel at least one of them."""
+        return self.known if self.known.ndim == 1 else np.any(self.known, axis=1)
+
+    def take(self, rows: np.ndarray) -> Labels:
+        """The labels of some rows (positions or a mask)."""
+        return Labels(self.values[rows], self.known[rows])
+
+
+class TargetCoder:
+    """Turns the target's columns into labels.
+
+    `classes`: binary (first negative value, first positive value), with `positive_above` ("no", "yes"); multiclass the
+    declared values; multilabel the names of the columns.
+    """
+
+    def __init__(self, options: TargetOptions) -> None:
+        self.options = options
+        self.kind = options.kind
+        self.columns = options.all_columns
+        if options.kind == "multilabel":
+            self.classes: tuple[str, ...] = options.columns
+        elif options.kind == "multiclass":
+            self.classes = options.classes
+        else:
+            self.classes = ("no", "yes") if options.positive_above is not None else (options.negative[0], options.positive[0])
+        self._numbers = dict.fromkeys(options.positive, 1) | dict.fromkeys(options.negative, 0)
+        if options.kind == "multiclass":
+            self._numbers = {text: number for number, text in enumerate(options.classes)}
+
+    def encode(self, table: pa.Table) -> Labels:
+        """Labels of every row.  An empty value, or one in `unlabelled`, is not known.
+
+        Raises RecipeError for a column that is not there, DataError for a value that is not declared.
+        """
+        need_columns(self.columns, table.schema.names, "target")
+        coded_columns = [self._encode_one(table, name) for name in self.columns]
+        values = np.stack([numbers for numbers, _ in coded_columns], axis=1)
+        known = np.stack([mask for _, mask in coded_columns], axis=1)
+        if self.kind == "multilabel":
+            return Labels(values.astype(np.float32), known)
+        return Labels(values[:, 0].astype(np.int64 if self.kind == "multiclass" else np.float32), known[:, 0])
+
+    def _encode_one(self, table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+        codes, levels = coded(table.column(name))
+        numbers = [self._number(level) for level in levels]
+        bad = [position for position, number in enumerate(numbers) if number == -2]
+        if bad:
+            raise self._refuse(name, levels, np.bincount(codes[codes >= 0], minlength=len(levels)), bad)
+        lookup = np.array([*numbers, -1], dtype=np.int64)[codes]
+        return np.maximum(lookup, 0), lookup >= 0
+
+    def _number(self, level: str) -> int:
+        """The class number of a value; -1 unlabelled, -2 not declared."""
+        if not level.strip() or level in self.options.unlabelled:
+            return -1
+        limit = self.options.positive_above
+        if limit is None:
+            return self._numbers.get(level, -2)
+        number = float(level) if NUMBER.fullmatch(level.strip()) else math.nan
+        return -2 if math.isnan(number) else int(number > limit)
+
+    def _refuse(self, name: str, levels: list[str], counts: np.ndarray, bad: list[int]) -> DataError:
+        most = sorted(bad, key=lambda position: (-int(counts[position]), levels[position]))
+        shown = ", ".join(f"{levels[p][:40]!r} ({int(counts[p])} cases)" for p in most[:UNKNOWN_SHOWN])
+        more = f" and {len(bad) - UNKNOWN_SHOWN} more values" if len(bad) > UNKNOWN_SHOWN else ""
+        if self.options.positive_above is not None:
+            return DataError(f"the target holds values that are not numbers: {shown}{more}", f"column {name}",
+                             "declare them missing in the source, or list them in target.unlabelled")
+        lists = "target.classes" if self.kind == "multiclass" else "target.positive, target.negative"
+        return DataError(f"the target holds values that the page does not declare: {shown}{more}", f"column {name}",
+                         f"list each of them in {lists} or target.unlabelled, or leave the cases out by a cohort filter")

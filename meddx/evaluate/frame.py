@@ -1,0 +1,166 @@
+"""Truth and scores of all cases in, the cases that can be compared out, with those left out counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from meddx.errors import DataError, RecipeError
+from meddx.evaluate.bootstrap import patient_numbers, too_few
+from meddx.evaluate.calibration import wilson
+from meddx.evaluate.metrics import LOWER_IS_BETTER
+from meddx.evaluate.multi import MACRO
+from meddx.evaluate.options import PrimaryOptions
+from meddx.evaluate.types import Bools, Ints, ModelScores, Truth
+
+PREVALENCE = "prevalence"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The labelled cases that every model scored.
+
+    rows       [n] which of all cases they are
+    patients   [m] a number for each compared case's patient
+    unknown_patients  how many of them have no patient
+    no_interval       why no number has an interval, and why none averaged over classes has one; empty when they have
+    """
+
+    truth: Truth
+    rows: Bools
+    patients: Ints
+    unknown_patients: int
+    no_interval: tuple[str, str]
+
+    def why_no_interval(self, metric: str) -> str:
+        return self.no_interval[1] if metric in MACRO or metric == "macro_f1" or self.truth.kind == "multilabel" else self.no_interval[0]
+
+    @property
+    def values(self) -> Any:
+        return np.asarray(self.truth.values)[self.rows]
+
+    @property
+    def one_case_a_patient(self) -> bool:
+        return len(np.unique(self.patients)) == len(self.patients)
+
+
+def labelled(truth: Truth) -> Bools:
+    """[n]: the cases with an answer (multilabel: with any)."""
+    known: Bools = np.asarray(truth.known, dtype=bool)
+    return known if known.ndim == 1 else np.asarray(known.any(axis=1))
+
+
+def frame(truth: Truth, models: Mapping[str, ModelScores], patients: Sequence[str | None] | None) -> Frame:
+    """The frame of the models that must score every case (prior scores aside).  DataError when no case is left."""
+    rows = labelled(truth).copy()
+    if not rows.any():
+        raise DataError("no case of the test part has a label", "compare", "look at the target column and the split")
+    for name, scores in models.items():
+        if scores.kind != "prior":
+            rows &= scores.scored
+            if not rows.any():
+                raise DataError(f"no labelled case was scored by {name} and the models before it", "compare", "look at its predictions")
+    chosen = None if patients is None else np.array([_known(one) for one in patients], dtype=object)[rows]
+    numbers = patient_numbers(chosen, int(rows.sum()))
+    unknown = int(rows.sum()) if chosen is None else sum(one is None for one in chosen)
+    positive, known = one_against_rest(truth, rows)
+    names = truth.classes[1:] if truth.kind == "binary" else truth.classes
+    return Frame(truth, rows, numbers, unknown, too_few(numbers, positive, known, names))
+
+
+def one_against_rest(truth: Truth, rows: Bools) -> tuple[Bools, Bools]:
+    """(positive, known), each [m, k]: one column for each class or label; binary has one column, for yes."""
+    values, known = np.asarray(truth.values)[rows], np.asarray(truth.known, dtype=bool)[rows]
+    if truth.kind == "binary":
+        return (values == 1)[:, None], known[:, None]
+    if truth.kind == "multilabel":
+        return (values == 1) & known, known
+    return values[:, None] == np.arange(len(truth.classes)), np.repeat(known[:, None], len(truth.classes), axis=1)
+
+
+def checked(models: Mapping[str, ModelScores], truth: Truth, train_rates: Sequence[float]) -> dict[str, ModelScores]:
+    """The models with `prevalence` among them.  ValueError for arrays that do not fit; DataError for what is no probability."""
+    cases, columns = len(truth.values), len(truth.classes)
+    if len(train_rates) != (1 if truth.kind == "binary" else columns):
+        raise ValueError("train_rates: one share for binary, else one a class or label")
+    for name, scores in models.items():
+        said = np.asarray(scores.probabilities, dtype=np.float64)
+        wanted = [(cases,), (cases, 1)] if truth.kind == "binary" or scores.kind == "prior" else [(cases, columns)]
+        if said.shape not in wanted:
+            raise ValueError(f"{name}: scores of shape {said.shape}, not {wanted[0]}")
+        if scores.decisions is not None and len(scores.decisions) != cases:
+            raise ValueError(f"{name}: {len(scores.decisions)} decisions for {cases} cases")
+        inside = said[np.isfinite(said)]
+        if scores.kind != "prior" and len(inside) and (inside.min() < -1e-6 or inside.max() > 1 + 1e-6):
+            raise DataError(f"{name}: some of its probabilities are not between 0 and 1", "compare", "score again with its bundle")
+    return dict(models) if PREVALENCE in models else {PREVALENCE: _prevalence(truth, train_rates), **models}
+
+
+def primary_pair(models: Mapping[str, ModelScores], options: PrimaryOptions) -> tuple[str, str, str]:
+    """(model, baseline, how the baseline was chosen).  RecipeError when the recipe names what is not there."""
+    where = "comparison.primary"
+    model = options.model or _only_network(models)
+    baselines = {name: scores for name, scores in models.items() if scores.kind == "baseline" and name != model}
+    for key, name, known in (("model", model, models), ("against", options.against, baselines)):
+        if name not in known and not (key == "against" and name == "best"):
+            raise RecipeError(f"{where}.{key}: no predictions of {name!r}", where, f"there are: {', '.join(known)}")
+    if models[model].kind == "prior":
+        raise RecipeError(f"{where}.model: {model!r} is a prior score", where, "it is compared by rank, as a secondary comparison")
+    if options.against != "best":
+        return model, options.against, "named in the recipe"
+    sign = -1.0 if options.metric in LOWER_IS_BETTER else 1.0
+    scored = {name: one.validate_score for name, one in baselines.items()}
+    ranked = {name: sign * score for name, score in scored.items() if score is not None and np.isfinite(score)}
+    if not ranked and len(baselines) == 1:
+        return model, next(iter(baselines)), "the only baseline"
+    if not ranked:
+        raise RecipeError(f"{where}.against: best needs each baseline's score on the validate part", where, "name the baseline")
+    return model, max(ranked, key=lambda name: ranked[name]), "the best on the validate part"
+
+
+def described(truth: Truth, models: Mapping[str, ModelScores], found: Frame, train_rates: Sequence[float]) -> dict[str, Any]:
+    """The counts of the flow: given, labelled, compared, left out and how often those left out have the outcome."""
+    has_label = labelled(truth)
+    left_out = has_label & ~found.rows
+    positive, known = one_against_rest(truth, found.rows)
+    out_positive, out_known = one_against_rest(truth, left_out)
+    names = truth.classes[1:] if truth.kind == "binary" else truth.classes
+    outcomes = []
+    for j, name in enumerate(names):
+        with_it, of, out_of = int(positive[:, j].sum()), int(known[:, j].sum()), int(out_known[:, j].sum())
+        # The interval of the rate counts patients, not cases: those of one patient are alike.
+        effective = min(of, len(np.unique(found.patients[known[:, j]])))
+        low, high = wilson(effective * with_it / of, effective) if of else (None, None)
+        outcomes.append({
+            "class": name, "cases": with_it, "of": of, "rate": with_it / of if of else None, "low": low, "high": high,
+            "train_rate": float(train_rates[j]), "left_out_rate": float(out_positive[:, j].sum() / out_of) if out_of else None})
+    return {
+        "given": len(has_label), "labelled": int(has_label.sum()), "unlabelled": int((~has_label).sum()), "left_out": int(left_out.sum()),
+        "not_scored": {name: int((has_label & ~one.scored).sum()) for name, one in models.items() if one.kind != "prior"},
+        "compared": int(found.rows.sum()), "patients": len(np.unique(found.patients)), "without_patient": found.unknown_patients,
+        "one_case_a_patient": found.one_case_a_patient, "outcomes": outcomes}
+
+
+def _known(patient: object) -> str | None:
+    return None if patient is None or patient != patient else str(patient)
+
+
+def _only_network(models: Mapping[str, ModelScores]) -> str:
+    networks = [name for name, scores in models.items() if scores.kind == "network"]
+    if len(networks) != 1:
+        found = f"there are {len(networks)} networks" + (f": {', '.join(networks)}" if networks else "")
+        raise RecipeError("comparison.primary.model is not said", "comparison.primary", f"{found}; name one model")
+    return networks[0]
+
+
+def _prevalence(truth: Truth, train_rates: Sequence[float]) -> ModelScores:
+    """Says the same of every case: how often it was so in training."""
+    rates, cases = np.asarray(train_rates, dtype=np.float64), len(truth.values)
+    if truth.kind == "binary":
+        return ModelScores(np.full(cases, rates[0]), np.full(cases, rates[0] > 0.5), "baseline")
+    said = np.tile(rates, (cases, 1))
+    decided = np.full(cases, rates.argmax()) if truth.kind == "multiclass" else said > 0.5
+    return ModelScores(said, decided, "baseline")

@@ -1,0 +1,69 @@
+"""What a comparison is made of: the truth about each case, and what each model said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["binary", "multiclass", "multilabel"]
+Role = Literal["network", "baseline", "prior"]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The answers of n cases, in one fixed order that every model's scores share.
+
+    kind     binary, multiclass or multilabel
+    classes  binary: (name of no, name of yes); multiclass: the classes; multilabel: the labels
+    values   binary [n] of 0 and 1; multiclass [n] of class numbers; multilabel [n, labels] of 0 and 1
+    known    [n], or [n, labels] for multilabel; `values` are not looked at where this is False
+    column   what the answer is called in the archive, for sentences
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    values: NDArray[Any]
+    known: NDArray[Any]
+    column: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """What a positive case has, in words."""
+        if self.kind != "binary":
+            return self.column
+        return f"{self.column} = {self.classes[1]}" if self.column else self.classes[1]
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """What one model said about the same n cases.
+
+    probabilities   binary [n] (or [n, 1]); multiclass and multilabel [n, k].  A row with NaN was not scored: quarantined, or missing.
+                    A prior score [n] is any number, not a probability; NaN where it is absent.
+    decisions       at the stored threshold: binary [n] of 0 and 1, multiclass [n] of class numbers, multilabel [n, k] of 0 and 1.
+                    None when the model makes none.  Not looked at where the case was not scored.
+    kind            network, baseline, or prior (a score that stands in the archive)
+    validate_score  the primary metric on the validate part, as it is (a Brier score stays a Brier score); picks `best`
+    threshold       the bundle's threshold: {"value", "goal", "confidence", "reached"}; binary only
+    higher_means    of a prior: what a high value speaks for
+    """
+
+    probabilities: NDArray[Any]
+    decisions: NDArray[Any] | None
+    kind: Role = "network"
+    validate_score: float | None = None
+    threshold: Mapping[str, Any] | None = None
+    higher_means: Literal["positive", "negative"] = "positive"
+
+    @property
+    def scored(self) -> Bools:
+        """[n]: the cases with a score."""
+        finite: Bools = np.isfinite(np.asarray(self.probabilities, dtype=np.float64))
+        return finite if finite.ndim == 1 else np.asarray(finite.all(axis=1))

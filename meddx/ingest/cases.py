@@ -1,0 +1,105 @@
+"""Rows under the source's names in; rows with case_id, patient_id and predict_at out, each id once."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meddx.errors import DataError
+from meddx.ingest import dates
+from meddx.ingest.block import Block, Reject
+from meddx.ingest.options import CaseOptions, PatientUnknown
+from meddx.yamlconf import nearest
+
+RESERVED = ("case_id", "patient_id", "predict_at")
+
+
+class CaseMaker:
+    """Names the case's columns and keeps a 16-byte digest of each id seen: the first stays, repeats are rejected."""
+
+    def __init__(self, case: CaseOptions, schema: pa.Schema, where: str) -> None:
+        self.case, self.where = case, where
+        self.by_row = case.id == "@row"
+        self.patient = None if isinstance(case.patient, PatientUnknown) else case.patient
+        used = {"case_id": None if self.by_row else case.id, "patient_id": self.patient, "predict_at": case.predict_at}
+        for column in (*used.values(), case.site):
+            if column is not None and column != "@case":
+                _must_exist(column, schema, where)
+        _no_collision(used, schema, where)
+        self.others = [name for name in schema.names if name not in used.values()]
+        self.schema = self._schema(schema)
+        self._seen: set[bytes] = set()
+
+    def _schema(self, schema: pa.Schema) -> pa.Schema:
+        first = [pa.field("case_id", pa.string(), nullable=False), pa.field("patient_id", pa.string())]
+        if self.case.predict_at:
+            first.append(pa.field("predict_at", pa.timestamp("us", tz="UTC")))
+        return pa.schema([*first, *(schema.field(name) for name in self.others)])
+
+    def take(self, block: Block, offset: int) -> tuple[pa.Table, list[Reject]]:
+        """(the cases, the rows that are none: without an id, with an id seen before, or with a number that is not finite)."""
+        ids = self._ids(block, offset)
+        reasons = _not_finite(block.table)
+        for index, case_id in enumerate(ids):
+            if reasons.get(index):
+                continue
+            if not case_id:
+                reasons[index] = "id_missing"
+            elif not self._is_new(case_id):
+                reasons[index] = "id_duplicate"
+        table = self._named(block.table, pa.array(ids, pa.string()))
+        if not reasons:
+            return table.cast(self.schema), []
+        mask = np.ones(len(ids), bool)
+        mask[list(reasons)] = False
+        return table.filter(pa.array(mask)).cast(self.schema), [block.reject(i, reason) for i, reason in sorted(reasons.items())]
+
+    def _ids(self, block: Block, offset: int) -> list[str | None]:
+        if self.by_row:
+            return [f"row-{offset + int(row):09d}" for row in block.rows]
+        ids: list[str | None] = block.table.column(self.case.id).to_pylist()
+        return ids
+
+    def _is_new(self, case_id: str) -> bool:
+        digest = hashlib.blake2b(case_id.encode(), digest_size=16).digest()
+        before = len(self._seen)
+        self._seen.add(digest)
+        return len(self._seen) > before
+
+    def _named(self, table: pa.Table, ids: pa.Array) -> pa.Table:
+        columns: dict[str, pa.ChunkedArray | pa.Array] = {"case_id": ids}
+        if self.patient is None:
+            columns["patient_id"] = pa.nulls(len(ids), pa.string())
+        else:
+            columns["patient_id"] = ids if self.patient == "@case" else table.column(self.patient)
+        if self.case.predict_at:
+            columns["predict_at"] = dates.to_utc(table.column(self.case.predict_at), self.case.zone, self.case.predict_at)
+        columns.update({name: table.column(name) for name in self.others})
+        return pa.table(columns)
+
+
+def _not_finite(table: pa.Table) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for column in table.columns:
+        if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
+            bad = pc.fill_null(pc.is_inf(column), False).to_numpy()
+            found.update(dict.fromkeys(np.flatnonzero(bad).tolist(), "number_unreadable"))
+    return found
+
+
+def _must_exist(column: str, schema: pa.Schema, where: str) -> None:
+    if column not in schema.names:
+        guess = nearest(column, schema.names)
+        listed = ", ".join(schema.names[:12]) + (", ..." if len(schema.names) > 12 else "")
+        raise DataError(f"the source has no column {column!r}", where, (f"did you mean {guess!r}? " if guess else "") + f"its columns: {listed}")
+
+
+def _no_collision(used: dict[str, str | None], schema: pa.Schema, where: str) -> None:
+    for name in RESERVED:
+        if name in schema.names and name not in used.values():
+            key = {"case_id": "id", "patient_id": "patient", "predict_at": "predict_at"}[name]
+            what = f"the source has a column {name!r} that is not the case's {key}"
+            raise DataError(what, where, f"declare `{key}: {name}`, or rename the column in the source")

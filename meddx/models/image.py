@@ -1,0 +1,161 @@
+"""Pictures in (still 8 or 16 bit), features out: the small CNN, and MONAI's networks by name.
+
+A builder takes the input's spec and keyword settings and returns a module with `out_features`, whose forward takes
+pixels [n, c, s, s] and returns [n, out_features].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from meddx.errors import RecipeError
+
+Spec = Mapping[str, Any]
+
+
+class Normalise(nn.Module):
+    """uint8, uint16 or float pixels on the scale 0..max to floats of mean 0 and deviation 1 a channel, on the device.
+
+    The two constants come from the spec and are no part of the state: they are not weights.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        full = float(spec["max"])
+        self.register_buffer("mean", torch.tensor(spec["mean"], dtype=torch.float32).mul(full).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(spec["std"], dtype=torch.float32).mul(full).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        mean, scale = cast(Tensor, self.mean), cast(Tensor, self.scale)
+        wide = torch.promote_types(mean.dtype, torch.float32)  # bfloat16 does not hold 16-bit pixels
+        return ((pixels.to(wide) - mean) / scale).to(mean.dtype)
+
+
+class ImageEncoder(nn.Module):
+    """Normalise, enlarge where the network needs more pixels, then the network."""
+
+    def __init__(self, spec: Spec, network: nn.Module, out_features: int, least: int = 1) -> None:
+        super().__init__()
+        self.normalise = Normalise(spec)
+        self.network = network
+        self.out_features = out_features
+        self.least = least
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.normalise(pixels)
+        if x.shape[-1] < self.least:
+            x = nn.functional.interpolate(x, size=(self.least, self.least), mode="bilinear", align_corners=False)
+        return cast(Tensor, self.network(x)).flatten(1)
+
+
+def cnn(spec: Spec, *, channels: Sequence[int] = (32, 64, 128), norm: str = "batch", grid: int = 3) -> nn.Module:
+    """3x3 convolutions, each halved by max pooling; whatever is left is averaged to grid x grid, so any size fits.
+
+    28 pixels leave 3 x 3 by themselves.  `norm`: batch or none.
+    """
+    if norm not in ("batch", "none"):
+        raise RecipeError(f"cnn: norm is batch or none, not {norm!r}", "model.encoders")
+    if not channels or min(channels) < 1 or grid < 1:
+        raise RecipeError("cnn: channels and grid are whole numbers above 0", "model.encoders")
+    if spec["size"] >> len(channels) < 1:
+        raise RecipeError(f"cnn: {len(channels)} halvings leave nothing of {spec['size']} pixels", "model.encoders", "fewer channels, or a larger size")
+    layers: list[nn.Module] = []
+    before = int(spec["channels"])
+    for width in channels:
+        layers.append(nn.Conv2d(before, width, 3, padding=1, bias=norm == "none"))
+        if norm == "batch":
+            layers.append(nn.BatchNorm2d(width))
+        layers += [nn.ReLU(), nn.MaxPool2d(2)]
+        before = width
+    side = min(grid, spec["size"] >> len(channels))
+    layers.append(nn.AdaptiveAvgPool2d(side))
+    return ImageEncoder(spec, nn.Sequential(*layers), before * side * side)
+
+
+def _resnet(depth: int, features: int) -> Callable[..., nn.Module]:
+    def build(spec: Spec, *, widen: float = 1.0, no_max_pool: bool = False, conv1_size: int = 7, conv1_stride: int = 1) -> nn.Module:
+        from monai.networks import nets
+
+        network = getattr(nets, f"resnet{depth}")(
+            spatial_dims=2, n_input_channels=int(spec["channels"]), feed_forward=False, widen_factor=float(widen), no_max_pool=bool(no_max_pool),
+            conv1_t_size=int(conv1_size), conv1_t_stride=int(conv1_stride))
+        return ImageEncoder(spec, network, int(64 * widen) * 8 * (features // 512))
+
+    return build
+
+
+def _densenet(depth: int) -> Callable[..., nn.Module]:
+    def build(spec: Spec, *, init_features: int = 64, growth_rate: int = 32, dropout: float = 0.0) -> nn.Module:
+        from monai.networks import nets
+
+        network = getattr(nets, f"DenseNet{depth}")(
+            spatial_dims=2, in_channels=int(spec["channels"]), out_channels=1, init_features=int(init_features), growth_rate=int(growth_rate), dropout_prob=float(dropout))
+        features = network.class_layers.out.in_features
+        network.class_layers.out = nn.Identity()
+        return ImageEncoder(spec, network, features, least=32)  # five halvings
+
+    return build
+
+
+def _efficientnet(name: str) -> Callable[..., nn.Module]:
+    def build(spec: Spec) -> nn.Module:
+        from monai.networks.nets import EfficientNetBN
+
+        network = EfficientNetBN(name, pretrained=False, progress=False, spatial_dims=2, in_channels=int(spec["channels"]), num_classes=2)
+        features = network._fc.in_features
+        network._fc = nn.Identity()
+        return ImageEncoder(spec, network, features, least=32)
+
+    return build
+
+
+class _Tokens(nn.Module):
+    """MONAI's ViT answers with all tokens and all layers: keep the mean token of the last."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens, _ = self.network(x)
+        return cast(Tensor, tokens.mean(1))
+
+
+def patch_side(size: int) -> int:
+    """The smallest patch that divides `size` and leaves at most 8 (below 128 pixels) or 16 patches a side.  RecipeError if there is none."""
+    most = 8 if size < 128 else 16
+    for side in range(1, size // 2 + 1):
+        if size % side == 0 and size // side <= most:
+            return side
+    raise RecipeError(f"vit: {size} pixels do not divide into patches", "inputs", "a size such as 28, 64, 96, 128 or 224")
+
+
+def vit(spec: Spec, *, patch: int = 0, hidden: int = 192, layers: int = 6, heads: int = 3, dropout: float = 0.0) -> nn.Module:
+    """A small ViT (192 wide, 6 deep) with the mean token as feature; `patch`: 0 chooses one (28: 4, 64: 8, 224: 14)."""
+    from monai.networks.nets import ViT
+
+    size = int(spec["size"])
+    side = patch or patch_side(size)
+    if size % side or hidden % heads:
+        raise RecipeError(f"vit: patches of {side} do not divide {size} pixels, or {heads} heads do not divide {hidden}", "model.encoders")
+    network = ViT(in_channels=int(spec["channels"]), img_size=(size, size), patch_size=(side, side), hidden_size=hidden, mlp_dim=4 * hidden,
+                  num_layers=layers, num_heads=heads, proj_type="conv", classification=False, dropout_rate=dropout, spatial_dims=2)
+    return ImageEncoder(spec, _Tokens(network), hidden)
+
+
+IMAGE_ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "cnn": cnn,
+    "resnet10": _resnet(10, 512),
+    "resnet18": _resnet(18, 512),
+    "resnet34": _resnet(34, 512),
+    "resnet50": _resnet(50, 2048),
+    "densenet121": _densenet(121),
+    "densenet169": _densenet(169),
+    "efficientnet-b0": _efficientnet("efficientnet-b0"),
+    "efficientnet-b1": _efficientnet("efficientnet-b1"),
+    "vit": vit,
+}

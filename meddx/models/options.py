@@ -1,0 +1,62 @@
+"""Which network, which baselines."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+from typing_extensions import Annotated
+
+from meddx.yamlconf import Options
+
+# cnn: the small net of three convolutions; mlp: tables; the rest are MONAI's, by their names there.
+ENCODERS = ("cnn", "mlp", "resnet10", "resnet18", "resnet34", "resnet50", "densenet121", "densenet169", "efficientnet-b0", "efficientnet-b1", "vit")
+BASELINES = ("prevalence", "logistic", "forest", "boosting")
+
+
+def _by_name(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class EncoderOptions(Options):
+    """One input's network, by name or by a dotted path `mypkg.nets:build` called with the input's spec and `settings`."""
+
+    kind: str = Field(description=f"{', '.join(ENCODERS)}, or a dotted path `package.module:function`")
+    settings: dict[str, int | float | str | bool | list[int]] = Field({}, description="keyword settings of that network")
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in ENCODERS and ":" not in value:
+            from meddx.yamlconf import nearest
+
+            guess = nearest(value, ENCODERS)
+            raise ValueError(f"{value!r} is not a network; {f'did you mean {guess!r}? ' if guess else ''}allowed: {', '.join(ENCODERS)}, or package.module:function")
+        return value
+
+
+class FusionOptions(Options):
+    """How several inputs become one."""
+
+    kind: Literal["concat"] = Field("concat", description="side by side")
+    drop_inputs: float = Field(0.0, ge=0, lt=1, description="share of optional inputs hidden in training")
+
+
+class ModelOptions(Options):
+    """{input: encoder} -> fusion -> head.  One input is a fusion of one."""
+
+    name: str = Field("network", pattern=r"^[a-z][a-z0-9_-]*$", description="the model's name on the page and in folders")
+    encoders: dict[str, Annotated[EncoderOptions, BeforeValidator(_by_name)]] = Field({}, description="input: network; default mlp for tables, cnn for images")
+    fusion: Annotated[FusionOptions, BeforeValidator(_by_name)] = Field(FusionOptions(), description="how inputs are joined")
+    hidden: int = Field(128, ge=1, description="units of the dense layer before the answer")
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the answer")
+
+
+class BaselineOptions(Options):
+    """A scikit-learn model on the same parts.  `prevalence` is always there."""
+
+    kind: Literal["prevalence", "logistic", "forest", "boosting"] = Field(description="which")
+    trials: int = Field(8, ge=1, le=200, description="settings tried by cross-validation inside train")
+
+
+Baseline = Annotated[BaselineOptions, BeforeValidator(_by_name)]

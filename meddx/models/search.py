@@ -1,0 +1,45 @@
+"""Settings tried by cross-validation inside train: folds by group, log loss out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+ROWS = 20_000  # a search sees at most so many rows; the chosen settings are fitted on all
+FOLDS = 4
+
+
+def group_folds(strata: np.ndarray, groups: np.ndarray | None, folds: int, seed: int) -> np.ndarray:
+    """int64 [n] fold of each row: whole groups, dealt out at random within each stratum (the group's highest), so folds are alike."""
+    rows = len(strata)
+    codes = np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
+    top = np.full(int(codes.max(initial=-1)) + 1, -np.inf)
+    np.maximum.at(top, codes, strata)
+    rng = np.random.default_rng([seed, 17])
+    order = np.lexsort((rng.random(len(top)), top))
+    fold = np.empty(len(top), np.int64)
+    fold[order] = np.arange(len(top)) % folds
+    return fold[codes]
+
+
+def search_rows(strata: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
+    """Positions of at most about 20,000 rows, whole groups, strata in their proportions."""
+    pieces = -(-len(strata) // ROWS)
+    return np.flatnonzero(group_folds(strata, groups, pieces, seed + 1) == 0)
+
+
+def splits(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(fit rows, held-out rows) of the search's folds; a fold that would leave a class out of the fit is skipped."""
+    rows = search_rows(labels, groups, seed)
+    fold = group_folds(labels[rows], None if groups is None else groups[rows], FOLDS, seed)
+    for one in range(FOLDS):
+        fit, held = rows[fold != one], rows[fold == one]
+        if len(held) and len(np.unique(labels[fit])) == len(np.unique(labels)):
+            yield fit, held
+
+
+def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean negative log-likelihood of class numbers `labels` under [n, k]; probabilities are kept above 1e-7."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.clip(chosen, 1e-7, 1.0)).mean())

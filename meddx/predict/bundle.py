@@ -1,0 +1,218 @@
+"""A bundle's folder in, predictions for rows out; and a trained model in, a bundle's folder out.
+
+    bundle.json          name, head, inputs and their fitted state, columns needed, calibration, threshold, cohort, target
+    weights.safetensors  a network's weights, or
+    model.skops          a baseline
+    digests.json         SHA-256 of each of them: checked before anything is parsed
+
+No file runs code when it is opened.  `record.json` of the stage that made it may stand beside them and is never read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from meddx.dataset.cohort import cohort_columns, cohort_mask
+from meddx.dataset.options import CohortOptions
+from meddx.errors import BundleError
+from meddx.inputs.prepare import Preparations
+from meddx.inputs.types import Prepared
+from meddx.predict import outcome
+from meddx.predict.calibrate import apply_calibration
+from meddx.predict.engine import EnginePlan, estimator_logits, network_logits, plan_for, select
+from meddx.predict.estimators import MODEL, EstimatorParts, dump_estimator, load_estimator
+from meddx.predict.files import publish, read_files
+from meddx.predict.manifest import MANIFEST, Column, HeadPage, Manifest, contract, dump_manifest, parse_manifest, versions_for
+from meddx.predict.networks import WEIGHTS, NetworkParts, dump_weights, load_network
+from meddx.predict.rows import as_table
+from meddx.storage import StoragePath
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
+AT_ONCE = 4096  # rows prepared together; a multiple of every plan's batch
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle.  `Bundle.load(path).predict(rows)` is all that is needed; no labels, no Ray.
+
+    `digest`: 16 hex digits that name exactly these bytes; `head`: {"kind", "classes"}; `plan`: how forwards run.
+    """
+
+    page: Manifest
+    digest: str
+    preparations: Preparations
+    predictor: Any
+    plan: EnginePlan
+
+    @classmethod
+    def load(cls, path: str | Path | StoragePath, *, allow_code: bool = False) -> Bundle:
+        """Every digest is checked, then the files are parsed from the checked bytes.
+
+        `allow_code`: the network may use a user's own code (a dotted path), which must be installed.  Raises BundleError
+        for anything missing, extra, damaged, unknown, or that would run code.
+        """
+        files, digest = read_files(StoragePath.of(path))
+        return _open(files, digest, allow_code)
+
+    @property
+    def name(self) -> str:
+        return self.page.name
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """`bundle.json` as plain values."""
+        return self.page.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        return {"kind": self.page.head.kind, "classes": list(self.page.head.classes)}
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        return self.page.calibration
+
+    @property
+    def threshold(self) -> dict[str, Any]:
+        return self.page.threshold
+
+    @property
+    def cohort(self) -> CohortOptions:
+        return self.page.cohort
+
+    @property
+    def contract(self) -> tuple[Column, ...]:
+        """The columns it looks at: use, sizes, required or not."""
+        return self.page.columns
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns it looks at, required and optional."""
+        return tuple(column.name for column in self.page.columns)
+
+    def schema(self) -> pa.Schema:
+        """The columns of `predict`."""
+        return outcome.schema(self.page.head)
+
+    def logits(self, prepared: Mapping[str, Prepared]) -> Floats:
+        """Uncalibrated logits [n, k] of prepared rows without errors; a row's logits do not hang on the other rows."""
+        if self.page.kind == "network":
+            return network_logits(self.predictor, prepared, self.plan)
+        return estimator_logits(self.predictor, self.head, self.preparations.specs(), prepared, self.plan)
+
+    def predict(self, rows: pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]], *, score_outside: bool = False) -> pa.Table:
+        """One row of predictions for each row, in order.
+
+        Columns that the bundle does not know are left alone, labels too.  A row outside the cohort has the status
+        `outside_cohort` and nulls (`score_outside`: its probabilities all the same); a row that cannot be used is
+        `quarantined`, with a reason code in `error`.  Raises DataError where a needed column is not there.
+        """
+        table = as_table(rows, self.page.columns)
+        parts = [self._predict(table.slice(start, AT_ONCE), score_outside) for start in range(0, table.num_rows, AT_ONCE)]
+        return pa.concat_tables(parts) if parts else self.schema().empty_table()
+
+    def _predict(self, table: pa.Table, score_outside: bool) -> pa.Table:
+        inside = cohort_mask(self.page.cohort, table)
+        status = np.where(inside, outcome.SCORED, outcome.OUTSIDE).astype(object)
+        error: NDArray[np.object_] = np.full(table.num_rows, None, object)
+        wanted = np.arange(table.num_rows) if score_outside else np.flatnonzero(inside)
+        rows, logits = self._usable(table, wanted, error)
+        status[[row for row in np.flatnonzero(inside) if error[row] is not None]] = outcome.QUARANTINED
+        probabilities, decisions = np.zeros((0, 0)), []
+        if len(rows):
+            probabilities = apply_calibration(self.page.calibration, self.head, logits)
+            decisions = outcome.decide(self.page.head, self.page.target, self.page.threshold, probabilities)
+        return outcome.assemble(self.page.head, self.digest, table, status, error, rows, probabilities, decisions)
+
+    def _usable(self, table: pa.Table, wanted: Places, error: NDArray[np.object_]) -> tuple[Places, Floats]:
+        """(positions, logits) of those `wanted` rows that can be used; the reasons of the others go into `error`."""
+        prepared = self.preparations.transform(table if len(wanted) == table.num_rows else table.take(wanted))
+        for place, reason in self.preparations.row_errors(prepared).items():
+            error[wanted[place]] = reason
+        good = np.flatnonzero(np.array([error[row] is None for row in wanted], bool))
+        if not len(good):
+            return good, np.zeros((0, 0))
+        logits = self.logits({name: select(one, good) for name, one in prepared.items()})
+        finite = np.isfinite(logits).all(axis=1)
+        error[wanted[good[~finite]]] = "not_finite"
+        return wanted[good[finite]], logits[finite]
+
+
+def write_bundle(
+    path: StoragePath,
+    *,
+    name: str,
+    head: Mapping[str, Any],
+    preparations: Preparations,
+    predictor: NetworkParts | EstimatorParts,
+    calibration: Mapping[str, Any],
+    threshold: Mapping[str, Any],
+    cohort: CohortOptions,
+    target: Mapping[str, Any],
+    about: Mapping[str, Any],
+    extra: Mapping[str, bytes] | None = None,
+    replace: bool = False,
+) -> str:
+    """Write a bundle, whole or not at all; its digest.
+
+    `extra`: files that travel with it and are never parsed (`card.md`).  What was written is opened once before it is
+    published, so a bundle that stands can be loaded.  Raises OutputError where another bundle stands, unless `replace`.
+    """
+    kind = "network" if isinstance(predictor, NetworkParts) else "estimator"
+    page = Manifest(
+        name=name,
+        kind=kind,
+        head=HeadPage(kind=head["kind"], classes=tuple(head["classes"])),
+        columns=contract(preparations, cohort_columns(cohort)),
+        inputs=preparations.state(),
+        predictor=_page_of(predictor),
+        calibration=dict(calibration),
+        threshold=dict(threshold),
+        cohort=cohort,
+        target=dict(target),
+        about=dict(about),
+        versions=versions_for(kind),
+    )
+    files = {MANIFEST: dump_manifest(page), **_content(predictor)}
+    if clash := sorted(set(files) & set(extra or {})):
+        raise BundleError(f"an extra file cannot have the name {clash[0]}", str(path))
+    _open(files, "", allow_code=True)  # the code of an own encoder has just been trained
+    return publish(path, {**files, **(extra or {})}, replace=replace)
+
+
+def _content(predictor: NetworkParts | EstimatorParts) -> dict[str, bytes]:
+    if isinstance(predictor, NetworkParts):
+        return {WEIGHTS: dump_weights(predictor.weights)}
+    return {MODEL: dump_estimator(predictor.estimator)}
+
+
+def _page_of(predictor: NetworkParts | EstimatorParts) -> dict[str, Any]:
+    if isinstance(predictor, NetworkParts):
+        return {"options": predictor.model_options, "encoders": predictor.encoders}
+    return {"kind": predictor.kind}
+
+
+def _open(files: Mapping[str, bytes], digest: str, allow_code: bool) -> Bundle:
+    if MANIFEST not in files:
+        raise BundleError("the bundle has no bundle.json", MANIFEST, "make the bundle again")
+    page = parse_manifest(files[MANIFEST])
+    needed = WEIGHTS if page.kind == "network" else MODEL
+    if needed not in files:
+        raise BundleError(f"the bundle has no {needed}", needed, "make the bundle again")
+    preparations = Preparations.from_state(page.inputs)
+    if page.kind == "network":
+        head = {"kind": page.head.kind, "classes": list(page.head.classes)}
+        predictor = load_network(files[needed], page.predictor, preparations.specs(), head, allow_code=allow_code)
+    else:
+        predictor = load_estimator(files[needed])
+    return Bundle(page, digest, preparations, predictor, plan_for(preparations.specs()))

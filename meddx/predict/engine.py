@@ -1,0 +1,128 @@
+"""Prepared arrays in, logits out: forwards of one planned shape, so that a case's answer does not hang on its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meddx.inputs.types import Prepared
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Floats = NDArray[np.float64]
+TABLE_ROWS = 256
+PIXELS = 1 << 18  # of one batch; what stays in the caches of a usual processor
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """How forwards run.  Chosen once and kept with the predictions, for each of these can change the last bits.
+
+    `batch_rows`: rows of every forward; `threads`: of one forward, None as torch has it in this process, 1 for a baseline.
+    """
+
+    batch_rows: int = TABLE_ROWS
+    dtype: Literal["float32"] = "float32"
+    channels_last: bool = True
+    threads: int | None = None
+
+
+def plan_for(specs: Mapping[str, Mapping[str, Any]]) -> EnginePlan:
+    """The usual plan for inputs with these specs: 256 rows, fewer (a power of two, at least 8) for larger pictures."""
+    pixels = sum(int(spec["channels"]) * int(spec["size"]) ** 2 for spec in specs.values() if spec["kind"] == "image")
+    rows = TABLE_ROWS
+    while pixels and rows > 8 and rows * pixels > PIXELS:
+        rows //= 2
+    return EnginePlan(batch_rows=rows)
+
+
+def network_logits(model: nn.Module, prepared: Mapping[str, Prepared], plan: EnginePlan | int) -> Floats:
+    """Logits [n, k] of the prepared rows, on the model's device, in evaluation mode (the model's own mode is put back).
+
+    `plan` may be just the rows of a batch.  Rows with an error must have been taken out before.
+    """
+    import torch
+
+    plan = EnginePlan(batch_rows=plan) if isinstance(plan, int) else plan
+    device = next((one.device for one in model.parameters()), torch.device("cpu"))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), _threads(plan.threads):
+            return _joined([
+                model(_tensors(batch, plan, device)).float().cpu().numpy()[:rows].astype(np.float64)
+                for batch, rows in batches(prepared, plan.batch_rows)
+            ])  # fmt: skip
+    finally:
+        model.train(was_training)
+
+
+def estimator_logits(
+    estimator: Any, head: dict[str, Any], specs: Mapping[str, dict[str, Any]], prepared: Mapping[str, Prepared], plan: EnginePlan
+) -> Floats:
+    """Logits [n, k] of a baseline, in batches of the planned shape: BLAS too rounds by the shape.
+
+    One thread unless the plan says more: a batch is too small to share, and threads that wait for each other on busy
+    processors took seconds instead of milliseconds.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from meddx.models.baselines import baseline_logits
+
+    with threadpool_limits(plan.threads or 1):
+        return _joined([
+            np.asarray(baseline_logits(estimator, head, specs, batch), np.float64)[:rows]
+            for batch, rows in batches(prepared, plan.batch_rows)
+        ])  # fmt: skip
+
+
+def batches(prepared: Mapping[str, Prepared], rows: int) -> Iterator[tuple[dict[str, Prepared], int]]:
+    """(exactly `rows` rows, how many of them count): the last batch is filled up with the first row of all."""
+    total = len(next(iter(prepared.values())).present)
+    for start in range(0, total, rows):
+        take = np.zeros(rows, np.int64)
+        real = min(rows, total - start)
+        take[:real] = np.arange(start, start + real)
+        yield {name: select(one, take) for name, one in prepared.items()}, real
+
+
+def select(prepared: Prepared, rows: NDArray[Any]) -> Prepared:
+    """Some rows (positions or a mask), without the errors."""
+    return Prepared({name: values[rows] for name, values in prepared.arrays.items()}, prepared.present[rows])
+
+
+def _joined(parts: list[Floats]) -> Floats:
+    return np.concatenate(parts) if parts else np.zeros((0, 0))
+
+
+def _tensors(batch: Mapping[str, Prepared], plan: EnginePlan, device: Any) -> dict[str, dict[str, Tensor]]:
+    import torch
+
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, one in batch.items():
+        arrays = {key: torch.from_numpy(np.ascontiguousarray(values)).to(device) for key, values in one.arrays.items()}
+        for key, values in arrays.items():
+            if plan.channels_last and values.ndim == 4:
+                arrays[key] = values.contiguous(memory_format=torch.channels_last)
+        found[name] = {**arrays, "present": torch.from_numpy(one.present).to(device)}
+    return found
+
+
+@contextmanager
+def _threads(wanted: int | None) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    if wanted is not None and wanted != before:
+        torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)

@@ -1,0 +1,27 @@
+"""How a logit becomes a probability, and a probability a decision."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from meddx.yamlconf import Options
+
+Calibration = Literal["logistic", "temperature", "none"]
+GOAL = re.compile(r"^(youden|f1|balance|(sensitivity|specificity|ppv)\s*>=\s*(0?\.\d+|1(?:\.0+)?))$")
+
+
+class ThresholdOptions(Options):
+    """Chosen on the calibrate part."""
+
+    goal: str = Field("youden", description="youden, f1, balance, or sensitivity, specificity, ppv with >= and a number")
+    confidence: float | None = Field(None, gt=0.5, lt=1, description="the lower bound at this confidence must meet the goal")
+
+    @field_validator("goal")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not GOAL.match(value.strip()):
+            raise ValueError("a goal is youden, f1, balance, or one of sensitivity, specificity, ppv with >= and a number below 1")
+        return value.strip()

@@ -1,0 +1,87 @@
+"""A comparison and what is to be said about it in, `report.html` and `comparison.json` out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from meddx.evaluate.metrics import NEEDS_DECISIONS
+from meddx.evaluate.words import cases_sentence, count, opened_sentence, percent, shown, with_interval
+from meddx.report import figures
+from meddx.report.about import About
+from meddx.report.limits import limits
+from meddx.storage import StoragePath
+
+PAGE, DATA = "report.html", "comparison.json"
+BADGES = {"useful": "Better, and useful", "better": "Better", "worse": "Worse", "not_shown": "Not shown to be better", "none": "No verdict"}
+RANKS = ("auroc", "auprc")
+
+
+def write_page(comparison: Mapping[str, Any], about: About, out: StoragePath) -> StoragePath:
+    """Write both files into the folder `out` and return the page's path; each is replaced whole.  `comparison` is from `compare`."""
+    data = {**comparison, "about": about.as_dict()}
+    (out / DATA).replace((json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+    path = out / PAGE
+    path.replace(render(comparison, about).encode())
+    return path
+
+
+def render(comparison: Mapping[str, Any], about: About) -> str:
+    """The page as one HTML text without scripts and without any outside address."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(shown=shown, with_interval=with_interval, percent=percent, words=_words)
+    room = files("meddx.report")
+    template = environment.from_string(room.joinpath("page.html.j2").read_text("utf-8"))
+    css = Markup(room.joinpath("page.css").read_text("utf-8"))  # ours, not the user's
+    return template.render(css=css, about=about, badge=BADGES[comparison["primary"]["verdict"]], **comparison, **_view(comparison, about))
+
+
+def _view(comparison: Mapping[str, Any], about: About) -> dict[str, Any]:
+    """What the template shows and does not compute."""
+    series = comparison["curves"][: len(figures.SERIES)]
+    with_histogram = comparison["target"]["kind"] == "binary"
+    pair = series[:2] if with_histogram else series
+    return {
+        "cases_sentence": cases_sentence(comparison["cases"]),
+        "opened_sentence": opened_sentence(about.opened),
+        "difference_figure": figures.difference(comparison["primary"]),
+        "roc_figure": figures.roc(series),
+        "pr_figure": figures.precision_recall(series),
+        "calibration_figure": figures.calibration(pair, series[0]["histogram"] if with_histogram else None) if pair else None,
+        "series": series,
+        "calibration_series": pair,
+        "swatch": figures.swatch,
+        "groups": _groups(comparison["metrics"]),
+        "secondary_table": _secondary_table(comparison["secondary"]),
+        "decided": [row for row in comparison["models"] if row["confusion"] and (row["role"] or comparison["target"]["kind"] == "binary")],
+        "primary_row": next(row for row in comparison["models"] if row["role"] == "model"),
+        "limits": limits(comparison, about),
+        "count": count,
+    }
+
+
+def _groups(metrics: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """The table's blocks of rows."""
+    parts: dict[str, dict[str, str]] = {"Ranking": {}, "Decisions at the stored threshold": {}, "Probabilities": {}}
+    for metric, name in metrics.items():
+        part = "Ranking" if metric in RANKS else "Decisions at the stored threshold" if metric in NEEDS_DECISIONS else "Probabilities"
+        parts[part][metric] = name
+    return [(part, rows) for part, rows in parts.items() if rows]
+
+
+def _secondary_table(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{metric: {baseline: difference}}"""
+    table: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        table.setdefault(row["metric"], {})[row["against"]] = row["difference"]
+    return table
+
+
+def _words(text: str) -> str:
+    """The first letter large, the rest as it is."""
+    return text[:1].upper() + text[1:]

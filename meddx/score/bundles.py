@@ -1,0 +1,60 @@
+"""A bundle's path in; what planning must know of it, without torch, or the loaded predictor out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from meddx.storage import StoragePath
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an output belongs to, and what its rows must have.  `engine`: how forwards run, kept with the predictions."""
+
+    digest: str
+    cohort: dict[str, Any]
+    required: tuple[str, ...]
+    engine: dict[str, Any] | None = None
+
+
+class Predictor(Protocol):
+    """A loaded bundle.  `predict` keeps the order of the rows and has the columns of `schema()`."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+    def schema(self) -> pa.Schema: ...
+    def predict(self, rows: pa.Table, *, score_outside: bool = False) -> pa.Table: ...
+
+
+class Bundles(Protocol):
+    """Where bundles come from; picklable, for it travels to the workers."""
+
+    def facts(self, path: StoragePath) -> Facts: ...
+    def load(self, path: StoragePath) -> Predictor: ...
+
+
+class BundleFolders:
+    """The bundles of `meddx.predict`.  BundleError for a damaged one."""
+
+    def facts(self, path: StoragePath) -> Facts:
+        """Every digest is checked, as in loading, but only the manifest is parsed: a finished run need not import torch."""
+        from meddx.inputs.prepare import Preparations
+        from meddx.predict.engine import plan_for
+        from meddx.predict.files import read_files
+        from meddx.predict.manifest import MANIFEST, parse_manifest
+
+        files, digest = read_files(path)
+        page = parse_manifest(files[MANIFEST])
+        engine = asdict(plan_for(Preparations.from_state(page.inputs).specs()))
+        required = tuple(column.name for column in page.columns if column.required)
+        return Facts(digest, page.cohort.model_dump(mode="json"), required, engine)
+
+    def load(self, path: StoragePath) -> Predictor:
+        from meddx.predict.bundle import Bundle
+
+        return Bundle.load(path)

@@ -1,0 +1,92 @@
+"""A fitted model and the calibrate part in, a bundle out: network and baselines go the same way from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from meddx.dataset.target import Labels
+from meddx.evaluate.metrics import one_weighting
+from meddx.evaluate.multi import metrics_of, numbers_for
+from meddx.evaluate.types import ModelScores, Truth
+from meddx.inputs.types import Prepared
+from meddx.models.options import EncoderOptions, ModelOptions
+from meddx.predict.bundle import write_bundle
+from meddx.predict.calibrate import apply_calibration, fit_calibration
+from meddx.predict.engine import estimator_logits, network_logits, plan_for
+from meddx.predict.estimators import EstimatorParts
+from meddx.predict.networks import NetworkParts
+from meddx.predict.threshold import choose_thresholds
+from meddx.recipe import Recipe
+from meddx.stages.material import Material
+from meddx.storage import StoragePath
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model before its calibration; `about` goes into the bundle, `history` into the record."""
+
+    parts: NetworkParts | EstimatorParts
+    about: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def finish(
+    recipe: Recipe, name: str, fitted: Fitted, material: Material, path: StoragePath, about: Mapping[str, Any]
+) -> tuple[str, dict[str, float]]:
+    """Calibrate and choose the threshold on the calibrate part, measure on validate, write.  (digest, metrics on validate)"""
+    head, validate, calibrate = material.head, material.parts["validate"], material.parts["calibrate"]
+    logits = _logits(fitted.parts, material, calibrate.prepared)
+    calibration = fit_calibration(recipe.calibration, head, logits, calibrate.labels)
+    probabilities = apply_calibration(calibration, head, logits)
+    threshold = choose_thresholds(recipe.threshold, head, probabilities, calibrate.labels)
+    seen = apply_calibration(calibration, head, _logits(fitted.parts, material, validate.prepared))
+    measured = _measure(head, seen, threshold, validate.labels)
+    digest = write_bundle(
+        path,
+        name=name,
+        head=head,
+        preparations=material.preparations,
+        predictor=fitted.parts,
+        calibration=calibration,
+        threshold=threshold,
+        cohort=recipe.cohort,
+        target=recipe.target.model_dump(mode="json"),
+        about={**about, **fitted.about, "validate": measured},
+        replace=True,
+    )
+    return digest, measured
+
+
+def _logits(parts: NetworkParts | EstimatorParts, material: Material, prepared: Mapping[str, Prepared]) -> np.ndarray:
+    """The engine's logits, of the planned shape: the same numbers that the bundle will give."""
+    specs = material.preparations.specs()
+    plan = plan_for(specs)
+    if isinstance(parts, EstimatorParts):
+        return estimator_logits(parts.estimator, material.head, specs, prepared, plan)
+    from meddx.models.build import build_model
+
+    encoders = {name: EncoderOptions.model_validate(one) for name, one in parts.encoders.items()}
+    model = build_model(ModelOptions.model_validate(parts.model_options), encoders, specs, material.head)
+    model.load_state_dict(parts.weights)
+    return network_logits(model, prepared, plan)
+
+
+def _measure(head: Mapping[str, Any], probabilities: np.ndarray, threshold: Mapping[str, Any], labels: Labels) -> dict[str, float]:
+    """Every defined metric on the validate part; it picks `best` baselines, so that the test part need not."""
+    truth = Truth(head["kind"], tuple(head["classes"]), labels.values, labels.known)
+    scores = ModelScores(probabilities, _decisions(head, threshold, probabilities))
+    rows = labels.labelled
+    numbers = numbers_for(truth, scores, rows)(one_weighting(None, int(rows.sum())))
+    return {name: float(numbers[name][0]) for name in metrics_of(head["kind"]) if np.isfinite(numbers[name][0])}
+
+
+def _decisions(head: Mapping[str, Any], threshold: Mapping[str, Any], probabilities: np.ndarray) -> np.ndarray:
+    if head["kind"] == "multiclass":
+        return np.asarray(probabilities.argmax(axis=1))
+    pages = [threshold["labels"][name] for name in head["classes"]] if head["kind"] == "multilabel" else [threshold]
+    decided = (probabilities >= np.array([page["value"] for page in pages])).astype(np.int64)
+    return decided if head["kind"] == "multilabel" else decided[:, 0]

@@ -1,0 +1,29 @@
+"""A number of patients in, synthetic archives with a known answer out."""
+
+from __future__ import annotations
+
+from meddx.errors import OutputError, RecipeError
+from meddx.stages.run import Log
+from meddx.storage import StoragePath
+from meddx.yamlconf import nearest
+
+KINDS = ("xray", "table")
+
+
+def synth(kind: str, patients: int, out: str, *, seed: int, log: Log) -> None:
+    """Make the archive in an empty folder and say what is in it."""
+    if kind not in KINDS:
+        raise RecipeError(
+            f"{kind!r} cannot be made", "command line", f"did you mean {nearest(kind, KINDS) or KINDS[0]!r}? known: {', '.join(KINDS)}"
+        )
+    folder = StoragePath.of(out)
+    if next(folder.list(), None) is not None:
+        raise OutputError("the folder is not empty", str(folder), "name an empty --out")
+    if kind == "xray":
+        from meddx.synth.xray import make
+    else:
+        from meddx.synth.table import make
+    made = make(patients, folder, seed=seed)
+    for key, value in made.items():
+        log(f"{key.replace('_', ' ')}: {value}")
+    log(f"made; {folder}")

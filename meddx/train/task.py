@@ -1,0 +1,68 @@
+"""What training needs to know, as plain values: the data, the network, the head, the options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from meddx.train.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Labels(Protocol):
+    """values: float32 [n] (binary 0/1), int64 [n] (multiclass), float32 [n, k] (multilabel); known: bool of the same shape."""
+
+    @property
+    def values(self) -> np.ndarray: ...
+    @property
+    def known(self) -> np.ndarray: ...
+
+
+class Head(Protocol):
+    """The part of `meddx.models.heads.Head` that training uses."""
+
+    @property
+    def n_outputs(self) -> int: ...
+    def loss(self, logits: Tensor, labels: Tensor, known: Tensor, class_weights: Tensor | None) -> tuple[Tensor, Tensor]: ...
+    def balanced_weights(self, values: np.ndarray, known: np.ndarray) -> np.ndarray: ...
+    def probabilities(self, logits: np.ndarray) -> np.ndarray: ...
+
+
+Arrays = Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """Two parts as arrays: input name -> array name (with `present`) -> [n, ...].  `train_ids`: int64 [n], a number that stays
+    with its case (augmentation is drawn by it).  Unlabelled cases are not here."""
+
+    train: Arrays
+    train_labels: Labels
+    train_ids: np.ndarray
+    validate: Arrays
+    validate_labels: Labels
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training run, wherever it runs.  `network` builds the model from the seed that torch has at that moment."""
+
+    network: Callable[[], nn.Module]
+    head: Head
+    specs: Mapping[str, Mapping[str, Any]]
+    options: TrainingOptions
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best epoch's weights, one row of `history` an epoch, and the seconds of all attempts together."""
+
+    weights: dict[str, Tensor]
+    history: list[dict[str, Any]]
+    best_epoch: int
+    seconds: float
