@@ -42,6 +42,15 @@ def resolve_columns(
     return found
 
 
+def dates_left_out(inputs: Mapping[str, InputOptions], columns: Mapping[str, Sequence[str]], schema: Any) -> list[str]:
+    """A message naming the date columns that no table input took, for patterns do not reach them."""
+    if not any(isinstance(one, TableInput) for one in inputs.values()):
+        return []
+    used = {name for found in columns.values() for name in found} | {"predict_at"}
+    left = [field.name for field in schema if kind_of(field.type) == "time" and field.name not in used]
+    return [f"dates are inputs only where the page names them; left out: {', '.join(left[:10])}"] if left else []
+
+
 def patients_across_parts(parts: np.ndarray, patients: np.ndarray, *, by: str = "column") -> None:
     """LeakError when a patient (number, int64 [n]) has cases in more than one part (object [n]); cases outside or dropped do not count."""
     inside = np.flatnonzero(np.isin(parts, np.array(PARTS, dtype=object)))

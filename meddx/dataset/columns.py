@@ -48,8 +48,9 @@ def wide_columns(options: TableInput, names: Sequence[str]) -> set[str]:
 def table_columns(options: TableInput, schema: Any, *, after_outcome: Sequence[str] = (), never: Sequence[str] = ()) -> list[str]:
     """The columns of one table input, in the order of `schema`.
 
-    Patterns never reach case_id, patient_id, predict_at, pictures, times, the columns of `never` (target, split column, prior scores) and
-    those declared `after_outcome`.  Raises LeakError when one of these is named outright, RecipeError for an unknown name.
+    Patterns never reach case_id, patient_id, predict_at, pictures, dates, the columns of `never` (target, split column, prior scores) and
+    those declared `after_outcome`.  A date may be named outright, a picture not.  Raises LeakError when one of the others is, RecipeError
+    for an unknown name.
     """
     names = list(schema.names)
     need_match(after_outcome, names, "timing.after_outcome")
@@ -62,6 +63,7 @@ def table_columns(options: TableInput, schema: Any, *, after_outcome: Sequence[s
     for name in named:
         _refuse_named(name, schema.field(name).type, late, never)
     barred = {*RESERVED, *never, *late, *dropped} | {field.name for field in schema if kind_of(field.type) in ("binary", "time")}
+    barred -= {name for name in named if kind_of(schema.field(name).type) == "time"}  # a calendar date drifts: only on demand
     found = [name for name in match(options.columns, names) if name not in barred]
     if not found:
         raise RecipeError("the input has no column left", "inputs: columns", "name columns that are neither dropped nor barred")
@@ -75,7 +77,5 @@ def _refuse_named(name: str, arrow_type: Any, late: set[str], never: Sequence[st
     if name in never or name in RESERVED:
         raise LeakError(f"{name!r} is the target, the split, a prior score or an id: it is never an input", "inputs: columns",
                         "take it out of the input")
-    kind = kind_of(arrow_type)
-    if kind in ("binary", "time"):
-        raise RecipeError(f"{name!r} holds {'pictures' if kind == 'binary' else 'dates'}: a table input cannot use it", "inputs: columns",
-                          "give pictures their own input of kind image; turn dates into numbers such as an age")
+    if kind_of(arrow_type) == "binary":
+        raise RecipeError(f"{name!r} holds pictures: a table input cannot use it", "inputs: columns", "give it its own input of kind image")

@@ -68,7 +68,7 @@ def _questions(labels: Labels, kind: str) -> list[tuple[np.ndarray, np.ndarray]]
 
 def _groups(column: Any) -> tuple[np.ndarray, np.ndarray]:
     """(group of each case, 1 where the value is missing), int64 [n]; missing is the last group."""
-    if kind_of(column.type) != "number":
+    if kind_of(column.type) not in ("number", "time"):
         codes, levels = coded(column)
         return np.where(codes < 0, len(levels), codes), (codes < 0).astype(np.int64)
     values = numbers(column)

@@ -140,7 +140,7 @@ def _make(
     table = dataset.table([name for name in dataset.schema.names if name in wanted])
     inside, labels = cohort_mask(cohort, table), coder.encode(table)
     made = assign(table, inside, labels, target.kind, case=case, split=split)
-    messages = list(made.messages)
+    messages = list(made.messages) + checks.dates_left_out(inputs, columns, dataset.schema)
     checks.patients_across_parts(made.parts, made.patients, by=split.by)
     dropped, notes = checks.exact_copies(dataset, columns, inputs, made.parts, labels.labelled)
     made.parts[dropped] = "dropped"

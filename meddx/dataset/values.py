@@ -86,8 +86,11 @@ def texts(column: Any) -> np.ndarray:
 
 
 def numbers(column: Any) -> np.ndarray:
-    """A number column as float64 [n], NaN where missing."""
-    array = pc.cast(flat(column), pa.float64())
+    """A number column as float64 [n], NaN where missing; a date column as days since 1970."""
+    array = flat(column)
+    if kind_of(array.type) == "time":
+        array = pc.divide(pc.cast(pc.cast(pc.cast(array, pa.timestamp("us")), pa.int64()), pa.float64()), 86_400e6)
+    array = pc.cast(array, pa.float64())
     result: np.ndarray = array.to_numpy(zero_copy_only=False).astype(np.float64)
     return result
 

@@ -26,7 +26,8 @@ def curves(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
     if hits[-1] > 0 and false[-1] > 0:
         sensitivity, false_rate = np.append(0.0, hits / hits[-1]), np.append(0.0, false / false[-1])
         found["roc"] = _thin(false_rate, sensitivity)
-        found["pr"] = _thin(hits / hits[-1], hits / everyone)
+        precision = hits / everyone  # drawn from recall 0, at the precision of the highest score
+        found["pr"] = _thin(np.append(0.0, hits / hits[-1]), np.append(precision[0], precision))
     return found
 
 

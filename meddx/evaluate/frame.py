@@ -87,6 +87,8 @@ def checked(models: Mapping[str, ModelScores], truth: Truth, train_rates: Sequen
     if len(train_rates) != (1 if truth.kind == "binary" else columns):
         raise ValueError("train_rates: one share for binary, else one a class or label")
     for name, scores in models.items():
+        if scores.kind == "prior" and truth.kind != "binary":
+            raise RecipeError("comparison.prior_scores: a prior score is compared on a yes-or-no question only", name, "leave it out")
         said = np.asarray(scores.probabilities, dtype=np.float64)
         wanted = [(cases,), (cases, 1)] if truth.kind == "binary" or scores.kind == "prior" else [(cases, columns)]
         if said.shape not in wanted:

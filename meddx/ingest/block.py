@@ -62,7 +62,9 @@ class Block:
 class Reader(Protocol):
     """An opened source.  `read_unit` is a pure generator: units may be read in any order, on any machine."""
 
-    schema: pa.Schema
+    @property
+    def schema(self) -> pa.Schema: ...
+
     units: Sequence[Unit]
     expected: int  # rows and files to account for, counted independently of read_unit
     rejects: Sequence[Reject]  # found while opening; part of `expected`

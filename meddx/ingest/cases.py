@@ -94,7 +94,9 @@ def _must_exist(column: str, schema: pa.Schema, where: str) -> None:
     if column not in schema.names:
         guess = nearest(column, schema.names)
         listed = ", ".join(schema.names[:12]) + (", ..." if len(schema.names) > 12 else "")
-        raise DataError(f"the source has no column {column!r}", where, (f"did you mean {guess!r}? " if guess else "") + f"its columns: {listed}")
+        raise DataError(
+            f"the source has no column {column!r}", where, (f"did you mean {guess!r}? " if guess else "") + f"its columns: {listed}"
+        )
 
 
 def _no_collision(used: dict[str, str | None], schema: pa.Schema, where: str) -> None:

@@ -7,6 +7,7 @@ without outer blanks.  Each batch is reduced to its distinct texts first: most c
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 
 from meddx.ingest import dates
 
-NUMBER = {".": r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?$", ",": r"^[+-]?(?:\d+,?\d*|,\d+)(?:[eE][+-]?\d{1,2})?$"}
+NUMBER = {".": r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE](?:\+?\d{1,2}|-\d{1,3}))?$", ",": r"^[+-]?(?:\d+,?\d*|,\d+)(?:[eE](?:\+?\d{1,2}|-\d{1,3}))?$"}
 PLAIN = r"^[+-]?(?:0|[1-9]\d*)(?:\.\d*)?$"
 CODE_LIKE = r"^[+-]?(?:0\d|\d{16})"  # a leading zero, or more digits than a float64 keeps
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}(?:,\d{3})+$"
@@ -61,7 +62,7 @@ class MissingCodes:
     def __init__(self, codes: Iterable[str]) -> None:
         texts = sorted({code.strip() for code in codes} | {""})
         self.texts = pa.array(texts, pa.string())
-        self.numbers = pa.array([float(text) for text in texts if _is_plain(text)], pa.float64())
+        self.numbers = pa.array([float(text) for text in texts if re.match(PLAIN, text)], pa.float64())
 
     def found_in(self, texts: pa.Array) -> pa.Array:
         """bool, false for null."""
@@ -75,10 +76,6 @@ class MissingCodes:
 
     def found_in_numbers(self, values: pa.Array) -> pa.Array:
         return pc.fill_null(pc.is_in(values, value_set=self.numbers, skip_nulls=True), False)
-
-
-def _is_plain(text: str) -> bool:
-    return bool(pc.match_substring_regex(pa.scalar(text), PLAIN).as_py())
 
 
 def matches(patterns: Sequence[str], name: str) -> bool:
@@ -177,8 +174,8 @@ def convert(words: Words, to: ColumnType, decimal: str) -> tuple[pa.Array, np.nd
         values = dates.to_instants(words.texts.to_pylist(), to.order, to.zoned)
     else:
         values = _to_numbers(words.texts, decimal)
-    wrong = (values.is_null().to_numpy(zero_copy_only=False) & words.texts.is_valid().to_numpy(zero_copy_only=False)) if to.kind != "text" else None
-    return values.take(words.codes), _by_row(words, wrong)
+    lost = pc.and_(values.is_null(), words.texts.is_valid()).to_numpy(zero_copy_only=False)
+    return values.take(words.codes), _by_row(words, lost)
 
 
 def undecodable(words: Words) -> np.ndarray | None:
@@ -189,8 +186,9 @@ def undecodable(words: Words) -> np.ndarray | None:
 def _by_row(words: Words, flags: np.ndarray | None) -> np.ndarray | None:
     if flags is None or not flags.any():
         return None
-    codes = words.codes.fill_null(len(flags)).to_numpy(zero_copy_only=False)
-    return np.append(flags, False)[codes]
+    codes: np.ndarray = words.codes.fill_null(len(flags)).to_numpy(zero_copy_only=False)
+    by_row: np.ndarray = np.append(flags, False)[codes]  # the last one stands for a missing cell
+    return by_row
 
 
 def _to_numbers(texts: pa.Array, decimal: str) -> pa.Array:

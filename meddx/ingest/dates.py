@@ -35,7 +35,9 @@ def parse(text: str, order: Order) -> datetime | None:
         hour = hour % 12 + 12 * (part["half"].lower() == "pm")
     micro = int((part["fraction"] or "0").ljust(6, "0")[:6])
     try:
-        return datetime(int(part["year"]), int(month), int(day), hour, int(part["minute"] or 0), int(part["second"] or 0), micro, _zone(part["zone"]))
+        return datetime(
+            int(part["year"]), int(month), int(day), hour, int(part["minute"] or 0), int(part["second"] or 0), micro, _zone(part["zone"])
+        )
     except (ValueError, OverflowError):
         return None
 
@@ -86,5 +88,7 @@ def _from_texts(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         raise DataError(f"some stamps of {name!r} have a time zone and some have none", "case.predict_at", "mend the column in the archive")
     instants = to_instants(texts, "ymd", zoned=found == {True})
     if instants.null_count > column.null_count:
-        raise DataError(f"predict_at: {instants.null_count - column.null_count} values of {name!r} are no dates", "case.predict_at", "write YYYY-MM-DD")
+        raise DataError(
+            f"predict_at: {instants.null_count - column.null_count} values of {name!r} are no dates", "case.predict_at", "write YYYY-MM-DD"
+        )
     return pa.chunked_array([instants])

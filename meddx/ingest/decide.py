@@ -20,7 +20,9 @@ class Plan:
     date_orders: dict[str, str]
 
 
-def decide(learned: Mapping[str, Learner], source: SourceOptions, text: Sequence[str], comma_parts: bool, known: Mapping[str, Kind], where: str) -> Plan:
+def decide(
+    learned: Mapping[str, Learner], source: SourceOptions, text: Sequence[str], comma_parts: bool, known: Mapping[str, Kind], where: str
+) -> Plan:
     """The plan for columns as `learned`.  `text`: names and patterns kept as text; `known`: types fixed by whoever asks.
 
     Raises DataError where the decimal mark, or the order of day and month, is open.
@@ -36,13 +38,17 @@ def decide(learned: Mapping[str, Learner], source: SourceOptions, text: Sequence
             types[name] = _of(name, one, decimal, notes, where)
         else:
             types[name] = ColumnType(known.get(name, "text") if not matches(text, name) else "text")
-    orders = {name: one.order for name, one in types.items() if one.kind == "date"}
+    orders: dict[str, str] = {name: one.order for name, one in types.items() if one.kind == "date"}
     return Plan(types, decimal, notes, orders)
 
 
 def _decimal(learned: Mapping[str, Learner], comma_parts: bool, where: str) -> str:
     """`,` when some column is a number only so.  Where commas part the values they are never a decimal mark."""
-    commas = [name for name, one in learned.items() if not comma_parts and one.comma_marks and one.numbers[","] == one.values and not one.code_like]
+    commas = [
+        name
+        for name, one in learned.items()
+        if not comma_parts and one.comma_marks and one.numbers[","] == one.values and not one.code_like
+    ]
     if not commas:
         return "."
     dots = [name for name, one in learned.items() if one.dot_marks and one.numbers["."] == one.values and not one.code_like]

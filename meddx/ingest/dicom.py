@@ -35,9 +35,16 @@ def decode(data: bytes) -> dict[str, Any]:
     try:
         image, rule = to_png(dataset)
     except (ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
-        short = isinstance(error, ValueError) and re.search("less than|smaller|unexpected|not enough|expected|length", str(error).lower())
-        raise Unreadable("image_truncated" if short else "pixels_unreadable", type(error).__name__) from error
+        raise Unreadable(_why(error), type(error).__name__) from error
     return {**header_fields(dataset), "image": image, "_rule": rule}
+
+
+def _why(error: Exception) -> str:
+    """pydicom has no error classes for this, only words."""
+    words = str(error).lower()
+    if "does not support" in words or isinstance(error, NotImplementedError):
+        return "syntax_unsupported"
+    return "image_truncated" if re.search("less than|smaller|not enough|expected|length", words) else "pixels_unreadable"
 
 
 def _parsed(data: bytes) -> Any:
@@ -51,7 +58,9 @@ def _parsed(data: bytes) -> Any:
         dataset = _without_preamble(data)
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
-        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
+        dataset.file_meta.TransferSyntaxUID = (
+            "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
+        )
     return dataset
 
 
@@ -59,7 +68,7 @@ def _without_preamble(data: bytes) -> Any:
     """Old archives hold files without the 128 bytes and `DICM`; one with a class, a size and pixels is believed."""
     import pydicom
 
-    if not data[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+    if data[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
         raise Unreadable("not_dicom", "it does not begin like DICOM")
     dataset = pydicom.dcmread(io.BytesIO(data), force=True)
     if "SOPClassUID" not in dataset:

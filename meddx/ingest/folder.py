@@ -41,7 +41,6 @@ class FolderReader:
     facts: dict[str, Any]
     rejects: Sequence[Reject] = ()
     notes: list[str] = field(default_factory=list)
-    rules: Counter[str] = field(default_factory=Counter)  # how pictures were made, for the record
 
     def read_unit(self, unit: Unit) -> Iterator[Block]:
         """The files of one unit, a few at a time, decoded by a few threads (decoders release the GIL)."""
@@ -83,9 +82,11 @@ class FolderReader:
     def _block(self, batch: Sequence[FileInfo], rows: Sequence[dict[str, Any] | Unreadable], start: int) -> Block:
         digests = [path_digest(self.root, file.path) for file in batch]
         good = [(i, row) for i, row in enumerate(rows) if isinstance(row, dict)]
-        self.rules.update(row["_rule"] for _, row in good if "_rule" in row)
+        self.facts["pixel_rules"].update(row["_rule"] for _, row in good if "_rule" in row)
         rejects = [
-            Reject(self.root.name, row.reason, row.detail, start + 1 + i, digests[i]) for i, row in enumerate(rows) if isinstance(row, Unreadable)
+            Reject(self.root.name, row.reason, row.detail, start + 1 + i, digests[i])
+            for i, row in enumerate(rows)
+            if isinstance(row, Unreadable)
         ]
         table = pa.table({name: [row[name] for _, row in good] for name in self.schema.names}, schema=self.schema)
         numbers = np.array([start + 1 + i for i, _ in good], np.int64)
@@ -106,8 +107,9 @@ def open_folder(found: Found, source: SourceOptions) -> FolderReader:
         if label in schema.names:
             raise DataError(f"label_from_folder: {label!r} is a column already", str(found.root), "choose another name")
         schema = schema.append(pa.field(label, pa.string()))
+    facts = {"format": found.format, "pixel_rules": Counter[str]()}  # how the pictures were made, counted while reading
     units = [Unit(f"files-{start:09d}", start, tuple(files[start : start + UNIT_FILES])) for start in range(0, len(files), UNIT_FILES)]
-    return FolderReader(found.root, family.decode, schema, label, units, len(files), {"format": found.format})
+    return FolderReader(found.root, family.decode, schema, label, units, len(files), facts)
 
 
 def _batches(files: Sequence[FileInfo]) -> Iterator[list[FileInfo]]:

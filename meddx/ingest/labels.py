@@ -36,7 +36,9 @@ class LabelJoin:
         self._table = table.drop_columns([key]) if key in images.names else table
         clash = [one for one in self._table.column_names if one in images.names]
         if clash:
-            raise DataError(f"the label table has columns that the images have too: {', '.join(clash[:5])}", name, "rename them in the table")
+            raise DataError(
+                f"the label table has columns that the images have too: {', '.join(clash[:5])}", name, "rename them in the table"
+            )
         self.schema = pa.schema([*images, *self._table.schema])
         self.facts: dict[str, Any] = {"rows": len(rows), "key": key, "match": self.match}
         self.notes: list[str] = []

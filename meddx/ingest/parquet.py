@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from meddx.ingest.block import Block, Damaged, Empty, Reject, Unit
 from meddx.ingest.columns import ColumnType, MissingCodes, convert, matches, words_of
 from meddx.ingest.find import Found
 from meddx.ingest.options import SourceOptions
-from meddx.ingest.typed import codes_for
+from meddx.ingest.typed import codes_by_column
 from meddx.storage import FileInfo
 
 BATCH_BYTES = 32 << 20
@@ -41,7 +42,7 @@ class ParquetReader:
     def read_unit(self, unit: Unit) -> Iterator[Block]:
         """The rows of one file.  A row group that breaks off rejects each row that did not come, for its count is known."""
         file, done = _open(unit.files[0]), 0
-        missing = {name: codes_for(self.source, name) for name in self.schema.names}
+        missing = codes_by_column(self.source, self.schema.names)
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
             end = done + group.num_rows
@@ -56,11 +57,13 @@ class ParquetReader:
                 yield Block(self.schema.empty_table(), unit.name, np.empty(0, np.int64), lost)
             done = end
 
-    def _block(self, batch: pa.RecordBatch, name: str, done: int, missing: dict[str, MissingCodes]) -> Block:
+    def _block(self, batch: pa.RecordBatch, name: str, done: int, missing: Mapping[str, MissingCodes]) -> Block:
         wrong = np.zeros(batch.num_rows, bool)
         columns = []
         for column in self.schema.names:
-            values, bad = _convert(batch.column(column), self.schema.field(column).type, missing[column], self.source.dates.get(column), column)
+            values, bad = _convert(
+                batch.column(column), self.schema.field(column).type, missing[column], self.source.dates.get(column), column
+            )
             columns.append(values)
             if bad is not None:
                 wrong |= bad
@@ -70,7 +73,7 @@ class ParquetReader:
 
 
 def _batch_rows(group: Any) -> int:
-    return max(16, min(BATCH_ROWS, BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)))
+    return max(16, min(BATCH_ROWS, BATCH_BYTES * int(group.num_rows) // max(int(group.total_byte_size), 1)))
 
 
 def _open(file: FileInfo) -> pq.ParquetFile:
@@ -100,7 +103,9 @@ def open_parquet(found: Found, source: SourceOptions, text: Sequence[str]) -> Pa
             continue
         mine = _target_schema(file.schema_arrow, source, text, notes if schema is None else [])
         if schema is not None and not mine.equals(schema):
-            raise DataError("the files of the source differ in their columns", str(info.path), "a source's files have the same columns and types")
+            raise DataError(
+                "the files of the source differ in their columns", str(info.path), "a source's files have the same columns and types"
+            )
         schema = mine
         units.append(Unit(name, rows, (info,)))
         rows += file.metadata.num_rows
@@ -110,7 +115,7 @@ def open_parquet(found: Found, source: SourceOptions, text: Sequence[str]) -> Pa
 
 
 def _target_schema(schema: pa.Schema, source: SourceOptions, text: Sequence[str], notes: list[str]) -> pa.Schema:
-    repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if repeated:
         raise DataError(f"the file names a column twice: {', '.join(repeated[:5])}", source.path, "rename one")
     fields = []
@@ -141,7 +146,9 @@ def _target(kind: pa.DataType, is_date: bool) -> pa.DataType | None:
     return pa.string()
 
 
-def _convert(values: pa.Array, to: pa.DataType, missing: MissingCodes, order: dates.Order | None, name: str) -> tuple[pa.Array, np.ndarray | None]:
+def _convert(
+    values: pa.Array, to: pa.DataType, missing: MissingCodes, order: dates.Order | None, name: str
+) -> tuple[pa.Array, np.ndarray | None]:
     """(the column as `to`, bool of rows whose text is no date or None)."""
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
@@ -160,7 +167,9 @@ def _convert(values: pa.Array, to: pa.DataType, missing: MissingCodes, order: da
             return pc.if_else(missing.found_in_numbers(numbers), pa.scalar(None, pa.float64()), numbers), None
         return values.cast(to, safe=not pa.types.is_timestamp(to)), None
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"the column {name!r} ({values.type}) does not fit into {to}", "the Parquet source", "declare it under `text`") from error
+        raise DataError(
+            f"the column {name!r} ({values.type}) does not fit into {to}", "the Parquet source", "declare it under `text`"
+        ) from error
 
 
 def _as_text(values: pa.Array) -> pa.Array:

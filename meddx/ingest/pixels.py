@@ -18,11 +18,15 @@ GREY = ("MONOCHROME1", "MONOCHROME2")
 JPEG2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.92", "1.2.840.10008.1.2.4.93")
 JPEG = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81))
 
+RLE = "1.2.840.10008.1.2.5"
+
 
 def check_header(dataset: Any) -> None:
     """Refuse before any pixel is touched.  Raises Unreadable: no_pixels, multi_frame, image_bomb, pixels_unsupported."""
     if "PixelData" not in dataset:
-        raise Unreadable("no_pixels", "float pixels" if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset else "no picture in it")
+        raise Unreadable(
+            "no_pixels", "float pixels" if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset else "no picture in it"
+        )
     rows, columns, samples = (int(dataset.get(key) or 0) for key in ("Rows", "Columns", "SamplesPerPixel"))
     if rows < 1 or columns < 1 or samples < 1:
         raise Unreadable("header_incomplete", "Rows, Columns or SamplesPerPixel is missing")
@@ -55,7 +59,9 @@ def to_png(dataset: Any) -> tuple[bytes, str]:
     """(PNG bytes, which rule was used: window, full_range or colour).  Raises Unreadable for what cannot be shown losslessly."""
     from pydicom.pixels import pixel_array
 
-    values = pixel_array(dataset)
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    # One decoder a syntax, not whichever is installed: the same file must give the same pixels everywhere.
+    values = pixel_array(dataset, decoding_plugin="gdcm" if syntax in (*JPEG2000, *JPEG) else "pydicom" if syntax == RLE else "")
     photometric = str(dataset.get("PhotometricInterpretation", ""))
     if photometric == "PALETTE COLOR":
         return _encode(_palette(values, dataset)), "colour"
@@ -114,14 +120,14 @@ def _spread(values: np.ndarray, low: float, high: float, bits: int) -> np.ndarra
         raise Unreadable("header_wrong", "the range of the values is empty")
     if (low, high) == (0, top) and values.dtype == kind:
         return values
-    scaled = (np.clip(values, low, high) - low) * (top / (high - low))
-    return np.rint(scaled).astype(kind)
+    scaled: np.ndarray = np.rint((np.clip(values, low, high) - low) * (top / (high - low)))
+    return scaled.astype(kind)
 
 
 def _palette(values: np.ndarray, dataset: Any) -> np.ndarray:
     from pydicom.pixels import apply_color_lut
 
-    colours = apply_color_lut(values, dataset)
+    colours: np.ndarray = apply_color_lut(values, dataset)
     return (colours >> 8).astype(np.uint8) if colours.dtype == np.uint16 else colours
 
 

@@ -57,12 +57,21 @@ def ingest(
     data, quarantine = PartsWriter(out / "data", cases.schema), QuarantineWriter(out / "quarantine")
     read = _stream(found, reader, join, cases, data, quarantine, progress)
     _check_unchanged(source, found, labels)
-    recorder.counts = {"read": read, "written": data.rows, "quarantined": quarantine.total}
-    if read != data.rows + quarantine.total:
-        raise BooksError(f"read {read:,} is not written {data.rows:,} + quarantined {quarantine.total:,}", str(out), "report this: no row may be lost")
+    recorder.counts = _balance(read, data, quarantine, out)
     _describe_inputs(recorder, found, labels)
     recorder.more = _facts(reader, join, cases, data, quarantine)
     return recorder.write(out)
+
+
+def _balance(read: int, data: PartsWriter, quarantine: QuarantineWriter, out: StoragePath) -> dict[str, int]:
+    """The counts for the record.  Raises BooksError when a row was lost, DataError when no row could be used."""
+    if read != data.rows + quarantine.total:
+        what = f"read {read:,} is not written {data.rows:,} + quarantined {quarantine.total:,}"
+        raise BooksError(what, str(out), "report this: no row may be lost")
+    if not data.rows:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in quarantine.reasons.most_common(5))
+        raise DataError(f"none of {read:,} rows can be used: {reasons}", str(out / "quarantine"), "check the keys of the source and the archive")
+    return {"read": read, "written": data.rows, "quarantined": quarantine.total}
 
 
 def _stream(
@@ -81,7 +90,7 @@ def _stream(
         for block in reader.read_unit(unit):
             _write(join.join(block) if join else block, unit.offset, cases, data, quarantine)
             if progress:
-                progress(data.rows + quarantine.total)
+                progress(data.taken + quarantine.total)
     left = join.left_over() if join else []
     quarantine.add(left)
     data.close()
@@ -116,7 +125,9 @@ def _reuse(finished: dict[str, Any], out: StoragePath, mark: str, found: Found, 
     for role, one in (("source", found), ("labels", labels)):
         before = finished["inputs"].get(role, {})
         if one is not None and before.get("versions") != one.versions() and before.get("digest") != one.digests()[0]:
-            raise OutputError(f"the {role} has changed since the dataset was made", str(out), "choose another folder, or --force to make it anew")
+            raise OutputError(
+                f"the {role} has changed since the dataset was made", str(out), "choose another folder, or --force to make it anew"
+            )
     there = {one.path.relative_to(out): one.size for one in out.list() if one.path.relative_to(out).startswith(("data/", "quarantine/"))}
     if there != {name: facts["bytes"] for name, facts in finished["files"].items()}:
         raise OutputError("files of the dataset are missing or changed", str(out), "--force to make it anew")
@@ -155,7 +166,9 @@ def _describe_inputs(recorder: record.Recorder, found: Found, labels: Found | No
 
 
 def _facts(reader: Reader, join: LabelJoin | None, cases: CaseMaker, data: PartsWriter, quarantine: QuarantineWriter) -> dict[str, Any]:
-    files = {f"data/{name}": facts for name, facts in data.files.items()} | {f"quarantine/{name}": facts for name, facts in quarantine.files.items()}
+    files = {f"data/{name}": facts for name, facts in data.files.items()} | {
+        f"quarantine/{name}": facts for name, facts in quarantine.files.items()
+    }
     return {
         "digest": dataset_digest(data.files),
         "reasons": dict(quarantine.reasons.most_common()),
@@ -170,7 +183,11 @@ def _facts(reader: Reader, join: LabelJoin | None, cases: CaseMaker, data: Parts
 def describe(done: Mapping[str, Any]) -> list[str]:
     """The plain lines a user sees: what was found in the source, what was put aside, and the balance line last."""
     counts = done["counts"]
-    how = [f"{key} {done[key]!r}" if key == "delimiter" else f"{key} {done[key]}" for key in ("format", "encoding", "delimiter", "decimal") if done.get(key)]
+    how = [
+        f"{key} {done[key]!r}" if key == "delimiter" else f"{key} {done[key]}"
+        for key in ("format", "encoding", "delimiter", "decimal")
+        if done.get(key)
+    ]
     lines = [", ".join(how)]
     lines += [f"dates of {name!r} read as {order}" for name, order in done.get("date_orders", {}).items()]
     lines += list(done.get("notes", []))

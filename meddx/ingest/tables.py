@@ -24,7 +24,7 @@ NATIVE = ("utf-8", "ascii")
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Cells as binary or string columns; `rows` int64 [n] 1-based in the file; `bad_widths` the row numbers of the wrong width before them."""
+    """Cells as binary or string columns; `rows` int64 [n] 1-based in the file; `bad_widths`: numbers of rows of the wrong width."""
 
     table: pa.Table
     rows: np.ndarray
@@ -61,7 +61,7 @@ class _Transcoded(io.RawIOBase):
 def batches(file: FileInfo, form: TextForm, source: SourceOptions) -> Iterator[TextBatch]:
     """The rows of `file`.  Raises Damaged when the file breaks off or a quote is never closed; a header alone gives no batch."""
     bad: list[int] = []
-    first_row = 1 + int(source.header)
+    first_row = 1 + source.skip_rows + int(source.header)  # as pyarrow counts
     try:
         with _open(file, form) as stream:
             reader = _reader(stream, form, source, bad)
@@ -87,7 +87,11 @@ def _reader(stream: Any, form: TextForm, source: SourceOptions, bad: list[int]) 
     return pacsv.open_csv(
         stream,
         read_options=pacsv.ReadOptions(
-            use_threads=False, block_size=BLOCK, column_names=list(form.names), skip_rows=source.skip_rows, skip_rows_after_names=int(source.header)
+            use_threads=False,
+            block_size=BLOCK,
+            column_names=list(form.names),
+            skip_rows=source.skip_rows,
+            skip_rows_after_names=int(source.header),
         ),
         parse_options=pacsv.ParseOptions(delimiter=form.delimiter, newlines_in_values=True, invalid_row_handler=skip),
         convert_options=pacsv.ConvertOptions(column_types={name: pa.binary() for name in form.names}, strings_can_be_null=False),
@@ -123,4 +127,8 @@ def _explained(error: Exception, file: FileInfo) -> DataError:
         return Damaged("the file is not in the encoding that it seems to have", str(file.path), "declare `encoding`")
     if isinstance(error, OSError) and error.errno is not None:
         raise error  # a fault of the storage, not of the file
-    return Damaged(f"the file cannot be parsed: {text[:100] if 'Truncated' in text else type(error).__name__}", str(file.path), "copy it again from its origin")
+    return Damaged(
+        f"the file cannot be parsed: {text[:100] if 'Truncated' in text else type(error).__name__}",
+        str(file.path),
+        "copy it again from its origin",
+    )

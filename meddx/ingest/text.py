@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +57,10 @@ def detect(file: FileInfo, source: SourceOptions, kind: str) -> TextForm:
     head = read_head(file)
     encoding, bom = _encoding(file, head, source.encoding)
     text = _decode(head, encoding)
-    lines = "".join(text.splitlines(keepends=True)[source.skip_rows :])
+    lines = _after(text, source.skip_rows)
     if len(head) == HEAD:
         lines = lines[: lines.rfind("\n") + 1] or lines  # the last line of the sample is cut
-    delimiter = source.delimiter
+    delimiter: str = source.delimiter
     if delimiter == "auto":
         delimiter = "\t" if kind == "tsv" else _delimiter(lines, len(source.columns))
     return TextForm(encoding, delimiter, _names(file, lines, delimiter, source), bom)
@@ -67,9 +68,14 @@ def detect(file: FileInfo, source: SourceOptions, kind: str) -> TextForm:
 
 def sample(file: FileInfo, form: TextForm, source: SourceOptions, rows: int) -> list[list[str]]:
     """The first `rows` records after the header, as texts."""
-    lines = "".join(_decode(read_head(file), form.encoding).splitlines(keepends=True)[source.skip_rows :])
+    lines = _after(_decode(read_head(file), form.encoding), source.skip_rows)
     records = [record for record in _records(lines, form.delimiter, rows + 2) if record]
     return records[int(source.header) :][:rows]
+
+
+def _after(text: str, skipped: int) -> str:
+    parts = text.split("\n", skipped)
+    return parts[skipped] if len(parts) > skipped else ""
 
 
 def _decode(head: bytes, encoding: str) -> str:
@@ -88,8 +94,13 @@ def _encoding(file: FileInfo, head: bytes, declared: str) -> tuple[str, bool]:
     if bom:
         return bom, True
     if b"\x00" in head[:4096]:
-        raise DataError("the file holds zero bytes: not a text file, or UTF-16 without a mark", str(file.path), "declare `encoding: utf-16-le`")
-    return guess_encoding(_lines_beyond_ascii(file)), False
+        raise DataError(
+            "the file holds zero bytes: not a text file, or UTF-16 without a mark", str(file.path), "declare `encoding: utf-16-le`"
+        )
+    guessed = guess_encoding(_lines_beyond_ascii(file))
+    if guessed is None:
+        raise DataError("the encoding of the file cannot be told", str(file.path), "declare `encoding`, such as cp1251, big5 or shift_jis")
+    return guessed, False
 
 
 def _lines_beyond_ascii(file: FileInfo) -> list[bytes]:
@@ -111,17 +122,20 @@ def _lines_beyond_ascii(file: FileInfo) -> list[bytes]:
     return lines + ([rest] if rest and not rest.isascii() else [])
 
 
-def guess_encoding(lines: list[bytes]) -> str:
-    """utf-8, gb18030, latin-1 or cp1252 for lines beyond ASCII; most lines decide, for one bad line must not change all others."""
+def guess_encoding(lines: list[bytes]) -> str | None:
+    """utf-8, gb18030, latin-1 or cp1252 for lines beyond ASCII; None when it is none of them.
+
+    Most lines decide, for one bad line must not change all others.  Chinese bytes come in pairs and Western accents stand
+    alone between letters; libraries that guess by letter frequency took a lone umlaut for Chinese.
+    """
     if not lines or _readable(lines, "utf-8"):
         return "utf-8"
-    if _readable(lines, "gb18030"):
-        from charset_normalizer import from_bytes
-
-        sample = b"\n".join(line for line in lines if _reads(line, "gb18030"))[: 1 << 16]
-        best = from_bytes(sample, cp_isolation=["gb18030", "cp1252", "latin_1"]).best()
-        if best is not None and best.encoding == "gb18030":
-            return "gb18030"
+    runs = [len(run) for line in lines for run in re.findall(rb"[\x80-\xff]+", line)]
+    beyond = sum(runs)
+    if sum(run for run in runs if run >= 2) >= beyond / 2 and _readable(lines, "gb18030"):
+        return "gb18030"
+    if sum(run for run in runs if run >= 3) > beyond / 2:
+        return None  # Cyrillic, Japanese, ...: whole words beyond ASCII
     has_windows_marks = any(re.search(rb"[\x80-\x9f]", line) for line in lines)
     return "cp1252" if has_windows_marks else "latin-1"
 
@@ -163,7 +177,7 @@ def _delimiter(lines: str, declared_columns: int) -> str:
         score = (round(share, 1), 0) if share >= AGREE else (share, width)
         if score > best_score:
             best, best_score = mark, score
-    return best
+    return _delimiter(lines, 0) if declared_columns and not best_score[0] else best
 
 
 def _names(file: FileInfo, lines: str, delimiter: str, source: SourceOptions) -> tuple[str, ...]:
@@ -184,8 +198,10 @@ def _names(file: FileInfo, lines: str, delimiter: str, source: SourceOptions) ->
 def clean_names(names: list[str], where: str) -> tuple[str, ...]:
     """Header names without outer blanks; an unnamed column is called unnamed_<position>.  Raises DataError for a repeated name."""
     cleaned = [name.strip().lstrip("\ufeff").strip() or f"unnamed_{i}" for i, name in enumerate(names, 1)]
-    repeated = sorted({name for name in cleaned if cleaned.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(cleaned).items() if count > 1)
     if repeated:
         shown = ", ".join(repeated[:5])
-        raise DataError(f"the header names a column twice: {shown}", where, "rename one in the file, or use skip_rows, header: false and columns")
+        raise DataError(
+            f"the header names a column twice: {shown}", where, "rename one in the file, or use skip_rows, header: false and columns"
+        )
     return tuple(cleaned)

@@ -6,7 +6,7 @@ would break on the last ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,7 @@ class TextReader:
 
     def read_unit(self, unit: Unit) -> Iterator[Block]:
         """The typed rows of one file; a row whose cells are not what its columns are is rejected with the reason."""
-        missing = {name: codes_for(self.source, name) for name in self.plan.types}
+        missing = codes_by_column(self.source, self.plan.types)
         for batch in self.batches(unit.files[0], self.forms[unit.name], self.source):
             yield self._block(batch, unit.name, missing)
 
@@ -74,9 +74,12 @@ def _note(reasons: dict[int, tuple[str, str]], flags: np.ndarray | None, reason:
         reasons.setdefault(int(index), (reason, column))
 
 
-def codes_for(source: SourceOptions, column: str) -> MissingCodes:
-    """What means missing in this column: the codes for every column and those declared for it."""
-    return MissingCodes([*source.missing, *source.missing_in.get(column, ())])
+def codes_by_column(source: SourceOptions, columns: Iterable[str]) -> dict[str, MissingCodes]:
+    """What means missing in each column: the codes for every column and those declared for it."""
+    everywhere = MissingCodes(source.missing)
+    return {
+        name: MissingCodes([*source.missing, *source.missing_in[name]]) if name in source.missing_in else everywhere for name in columns
+    }
 
 
 def open_text(found: Found, source: SourceOptions, text: Sequence[str], known: Mapping[str, Kind]) -> TextReader:
@@ -103,7 +106,9 @@ def open_text(found: Found, source: SourceOptions, text: Sequence[str], known: M
         units.append(Unit(name, rows, (file,)))
         rows, good = rows + seen, good + seen - bad
     if not good:
-        raise DataError(f"none of {rows:,} rows has as many values as the header, or every file is damaged", str(found.root), "check the delimiter")
+        raise DataError(
+            f"none of {rows:,} rows has as many values as the header, or every file is damaged", str(found.root), "check the delimiter"
+        )
     plan = decide(learned, source, text, comma_parts={one.delimiter for one in forms.values()} == {","}, known=known, where=str(found.root))
     facts = _facts(forms, plan, found.format)
     return TextReader(source, forms, plan, units, rows + len(rejects), rejects, facts, list(plan.notes), batches)
@@ -111,7 +116,7 @@ def open_text(found: Found, source: SourceOptions, text: Sequence[str], known: M
 
 def _learn(batches: Iterator[TextBatch], learned: Mapping[str, Learner], source: SourceOptions) -> tuple[int, int]:
     """(rows seen, rows of the wrong width among them); every column's learner has seen every value."""
-    missing = {name: codes_for(source, name) for name in learned}
+    missing = codes_by_column(source, learned)
     seen = bad = 0
     for batch in batches:
         seen += batch.table.num_rows + len(batch.bad_widths)

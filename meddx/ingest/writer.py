@@ -27,7 +27,7 @@ class _HashingFile:
     """A binary file that is hashed as it is written, and synced when closed."""
 
     def __init__(self, path: StoragePath) -> None:
-        self._stream: Any = path.filesystem.open_output_stream(path.key) if path.on_s3 else Path(path.uri).open("xb")
+        self._stream: Any = path.filesystem.open_output_stream(path.key) if path.on_s3 else Path(path.uri).open("xb")  # noqa: SIM115
         self._sync = not path.on_s3
         self._sha = hashlib.sha256()
         self._position = 0
@@ -81,6 +81,11 @@ class PartsWriter:
         self._file: _HashingFile | None = None
         self._parquet: pq.ParquetWriter | None = None
         self._part_rows = 0
+
+    @property
+    def taken(self) -> int:
+        """Rows on disk and rows that wait for their row group to fill."""
+        return self.rows + self._waiting_rows
 
     def write(self, table: pa.Table) -> None:
         """Take rows; they reach the disk when a row group is full."""

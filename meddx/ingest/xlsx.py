@@ -76,7 +76,9 @@ def detect(file: FileInfo, source: SourceOptions) -> TextForm:
     if not source.columns:
         raise RecipeError("a sheet without a header needs `columns`", "source.columns", f"name its {len(first)} columns, in order")
     if len(first) > len(source.columns):
-        raise DataError(f"`columns` names {len(source.columns)} columns, the sheet has {len(first)}", str(file.path), "name each once, in order")
+        raise DataError(
+            f"`columns` names {len(source.columns)} columns, the sheet has {len(first)}", str(file.path), "name each once, in order"
+        )
     return TextForm("xlsx", "", source.columns)
 
 

@@ -25,9 +25,14 @@ class Prepared:
 class Preparation(Protocol):
     """One input's fitted way from columns to arrays; the same code and state in training and in scoring."""
 
-    name: str
-    columns: tuple[str, ...]
-    optional: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def optional(self) -> bool: ...
 
     def transform(self, table: pa.Table) -> Prepared: ...
 

@@ -19,6 +19,7 @@ from meddx.models.options import BaselineOptions
 from meddx.models.search import group_folds, log_loss, splits
 
 LIMIT = 20.0  # largest log-odds
+ROUNDS = 400  # most rounds of boosting
 _TREES, _LEAVES = 300, 512  # a forest's size is bounded: about 20 MB
 
 
@@ -74,12 +75,15 @@ def _plain_table(features: np.ndarray, places: Mapping[int, int]) -> Any:
     """Unfitted: numbers by train median with an indicator of missing, codes one-hot (a level not seen: all zeros)."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
-    from sklearn.preprocessing import OneHotEncoder
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     numbers = [place for place in range(features.shape[1]) if place not in places]
     steps: list[tuple[str, Any, list[int]]] = []
     if numbers:
-        steps.append(("numbers", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), numbers))
+        impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+        centre = StandardScaler(with_std=False)  # same answer, a tenth of the iterations on pixels
+        steps.append(("numbers", Pipeline([("impute", impute), ("centre", centre)]), numbers))
     if places:
         steps.append(("categories", OneHotEncoder(handle_unknown="ignore", dtype=np.float32), list(places)))
     return ColumnTransformer(steps)
@@ -95,7 +99,7 @@ def _logistic(features: np.ndarray, labels: np.ndarray, places: Mapping[int, int
     losses = np.zeros(len(grid))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a weak penalty on separable data; the search then prefers a stronger one
-        for fit, held in splits(labels, groups, seed) if trials > 1 else ():
+        for fit, held in splits(labels, groups, seed, features.shape[1]) if trials > 1 else ():
             plain = _plain_table(features, places)
             ready, unseen = plain.fit_transform(features[fit]), plain.transform(features[held])
             model = LogisticRegression(max_iter=200, warm_start=True)
@@ -116,7 +120,7 @@ def _forest(features: np.ndarray, labels: np.ndarray, trials: int, seed: int, gr
 
     sizes = [leaf for leaf in (5, 20, 2, 50, 10, 100, 1, 200)[:trials] if leaf <= max(1, len(labels) // 10)] or [1]
     losses = np.zeros(len(sizes))
-    for fit, held in splits(labels, groups, seed) if len(sizes) > 1 else ():
+    for fit, held in splits(labels, groups, seed, features.shape[1]) if len(sizes) > 1 else ():
         for place, leaf in enumerate(sizes):
             model = make(leaf, _TREES // 4).fit(features[fit], labels[fit])
             losses[place] += log_loss(model.predict_proba(features[held]), _numbers(labels, labels[held]))
@@ -144,12 +148,12 @@ def _boosting(features: np.ndarray, labels: np.ndarray, places: Mapping[int, int
     shared = {"categorical_features": list(places) or None, "random_state": seed}
 
     def stopped(settings: Mapping[str, Any], fit: np.ndarray, held: np.ndarray) -> Any:
-        model = HistGradientBoostingClassifier(**settings, **shared, max_iter=500, early_stopping=True, n_iter_no_change=10, scoring="loss")
+        model = HistGradientBoostingClassifier(**settings, **shared, max_iter=ROUNDS, early_stopping=True, n_iter_no_change=10, scoring="loss")
         return model.fit(features[fit], labels[fit], X_val=features[held], y_val=labels[held])
 
     choices = _boosting_settings(trials, len(labels), seed)
     losses = np.zeros(len(choices))
-    for fit, held in splits(labels, groups, seed) if trials > 1 else ():
+    for fit, held in splits(labels, groups, seed, features.shape[1]) if trials > 1 else ():
         for place, settings in enumerate(choices):
             losses[place] -= stopped(settings, fit, held).validation_score_.max()
     best = choices[int(losses.argmin())]

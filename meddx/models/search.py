@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-ROWS = 20_000  # a search sees at most so many rows; the chosen settings are fitted on all
+ROWS, CELLS = 20_000, 2_000_000  # a search sees at most so many rows, or rows x features; the chosen settings are fitted on all
 FOLDS = 4
 
 
@@ -23,15 +23,15 @@ def group_folds(strata: np.ndarray, groups: np.ndarray | None, folds: int, seed:
     return fold[codes]
 
 
-def search_rows(strata: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """Positions of at most about 20,000 rows, whole groups, strata in their proportions."""
-    pieces = -(-len(strata) // ROWS)
+def search_rows(strata: np.ndarray, groups: np.ndarray | None, seed: int, width: int = 1) -> np.ndarray:
+    """Positions of at most about 20,000 rows (fewer of wide rows, but 1,000), whole groups, strata in their proportions."""
+    pieces = -(-len(strata) // max(1_000, min(ROWS, CELLS // max(width, 1))))
     return np.flatnonzero(group_folds(strata, groups, pieces, seed + 1) == 0)
 
 
-def splits(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def splits(labels: np.ndarray, groups: np.ndarray | None, seed: int, width: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(fit rows, held-out rows) of the search's folds; a fold that would leave a class out of the fit is skipped."""
-    rows = search_rows(labels, groups, seed)
+    rows = search_rows(labels, groups, seed, width)
     fold = group_folds(labels[rows], None if groups is None else groups[rows], FOLDS, seed)
     for one in range(FOLDS):
         fit, held = rows[fold != one], rows[fold == one]

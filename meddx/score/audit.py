@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -91,8 +90,10 @@ class _Findings:
     ids: list[np.ndarray] = field(default_factory=list)
 
     def add_ids(self, ids: pa.ChunkedArray) -> None:
+        from pandas.util import hash_array
+
         text = ids.drop_null().to_numpy().astype(object)
-        self.ids.append(pd.util.hash_array(text, categorize=False) if len(text) else np.empty(0, np.uint64))
+        self.ids.append(hash_array(text, categorize=False) if len(text) else np.empty(0, np.uint64))
 
     def repeated_ids(self) -> int:
         _, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *self.ids]), return_counts=True)

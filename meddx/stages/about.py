@@ -73,7 +73,7 @@ def _patient_notes(run: Run) -> list[str]:
 
 
 def _counts(dataset: Dataset, split: Split, predictions: pa.Table) -> Counts:
-    parts = {part: len(split.rows(part)) for part in PARTS}
+    parts: dict[str, int] = {part: len(split.rows(part)) for part in PARTS}
     unlabelled = sum(len(split.rows(part, labelled=False)) - number for part, number in parts.items())
     ids = pa.array(split.case_ids[split.rows("test", labelled=False)], pa.string())
     places = pc.index_in(ids, value_set=pa.array(predictions.column("case_id").to_pylist(), pa.string()))

@@ -159,7 +159,7 @@ def _decisions(table: pa.Table, kind: str, classes: Sequence[str]) -> np.ndarray
         return np.stack([(_texts(table, f"decision_{name}") == "yes") for name in classes], axis=1).astype(np.int64)
     decided = _texts(table, "decision")
     if kind == "binary":
-        return (decided == classes[1]).astype(np.int64)
+        return np.asarray(decided == classes[1], dtype=np.int64)
     return np.array([classes.index(one) if one is not None else 0 for one in decided], dtype=np.int64)
 
 

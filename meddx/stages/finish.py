@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from meddx.dataset.target import Labels
+from meddx.errors import DataError
 from meddx.evaluate.metrics import one_weighting
 from meddx.evaluate.multi import metrics_of, numbers_for
 from meddx.evaluate.types import ModelScores, Truth
@@ -19,6 +20,7 @@ from meddx.predict.calibrate import apply_calibration, fit_calibration
 from meddx.predict.engine import estimator_logits, network_logits, plan_for
 from meddx.predict.estimators import EstimatorParts
 from meddx.predict.networks import NetworkParts
+from meddx.predict.options import ThresholdOptions
 from meddx.predict.threshold import choose_thresholds
 from meddx.recipe import Recipe
 from meddx.stages.material import Material
@@ -42,7 +44,7 @@ def finish(
     logits = _logits(fitted.parts, material, calibrate.prepared)
     calibration = fit_calibration(recipe.calibration, head, logits, calibrate.labels)
     probabilities = apply_calibration(calibration, head, logits)
-    threshold = choose_thresholds(recipe.threshold, head, probabilities, calibrate.labels)
+    threshold = _threshold(recipe, name, head, probabilities, calibrate.labels)
     seen = apply_calibration(calibration, head, _logits(fitted.parts, material, validate.prepared))
     measured = _measure(head, seen, threshold, validate.labels)
     digest = write_bundle(
@@ -59,6 +61,17 @@ def finish(
         replace=True,
     )
     return digest, measured
+
+
+def _threshold(recipe: Recipe, name: str, head: Mapping[str, Any], probabilities: np.ndarray, labels: Labels) -> dict[str, Any]:
+    """For the goal of the page.  A baseline that cannot reach it stays in the table, at Youden's point, and says so."""
+    try:
+        return choose_thresholds(recipe.threshold, head, probabilities, labels)
+    except DataError as error:
+        if name == recipe.model.name:
+            raise
+        chosen = choose_thresholds(ThresholdOptions(), head, probabilities, labels)
+        return {**chosen, "unreachable": error.what}
 
 
 def _logits(parts: NetworkParts | EstimatorParts, material: Material, prepared: Mapping[str, Prepared]) -> np.ndarray:

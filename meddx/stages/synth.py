@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from meddx.errors import OutputError, RecipeError
 from meddx.stages.run import Log
 from meddx.storage import StoragePath
@@ -19,11 +22,13 @@ def synth(kind: str, patients: int, out: str, *, seed: int, log: Log) -> None:
     folder = StoragePath.of(out)
     if next(folder.list(), None) is not None:
         raise OutputError("the folder is not empty", str(folder), "name an empty --out")
-    if kind == "xray":
-        from meddx.synth.xray import make
-    else:
-        from meddx.synth.table import make
-    made = make(patients, folder, seed=seed)
+    made = _maker(kind)(patients, folder, seed=seed)
     for key, value in made.items():
         log(f"{key.replace('_', ' ')}: {value}")
     log(f"made; {folder}")
+
+
+def _maker(kind: str) -> Callable[..., dict[str, Any]]:
+    from meddx.synth import table, xray
+
+    return xray.make if kind == "xray" else table.make

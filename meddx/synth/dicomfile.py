@@ -42,7 +42,7 @@ def dicom_bytes(film: Picture, exam: Exam, seed: int) -> bytes:
         _digital_x_ray(header)
     _pixels(header, film, exam)
     if exam.scanner.packed:
-        header.compress(RLE_LOSSLESS, encoding_plugin="pydicom", generate_instance_uid=False)
+        header.compress(RLE_LOSSLESS, encoding_plugin="gdcm", generate_instance_uid=False)
     stream = io.BytesIO()
     header.save_as(stream, enforce_file_format=True)
     return stream.getvalue()

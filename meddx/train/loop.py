@@ -64,7 +64,7 @@ def fit(
         raise ClusterError("the workers see different checkpoints", str(store.folder), next_step)
     machine = _machine(task, communicator, cpus, snapshot)
     with threads(machine.threads):
-        run = _Run(task, data, communicator, store, machine, log)
+        run = RankRun(task, data, communicator, store, machine, log)
         run.resume(snapshot, notes)
         run.to_the_end(on_step)
 
@@ -80,7 +80,9 @@ def _machine(task: Task, communicator: Communicator, cpus: int, snapshot: Snapsh
     return Machine(place, count if count <= cpus else cpus, kept.get("precision", chosen) if task.options.precision == "auto" else chosen)
 
 
-class _Run:
+class RankRun:
+    """One rank's model, optimiser and place in the stream."""
+
     def __init__(
         self, task: Task, data: TrainData, communicator: Communicator, store: CheckpointStore, machine: Machine, log: Callable[[str], None]
     ) -> None:
@@ -105,6 +107,7 @@ class _Run:
         self.progress = Progress()
 
     def resume(self, snapshot: Snapshot | None, notes: list[str]) -> None:
+        """Take up where a checkpoint stopped; say so, and whether what follows can be equal bit for bit."""
         for note in notes:
             self.log(note)
         now = self._exact()
@@ -119,10 +122,11 @@ class _Run:
         self.progress.exact = now
 
     def to_the_end(self, on_step: OnStep | None) -> None:
+        """Step until the stream or the patience ends; at the end of each epoch validate and publish."""
         losses: list[float] = []
         started = time.perf_counter()
         while not self.progress.finished:
-            losses.append(self._step())
+            losses.append(self.one_step())
             if on_step:
                 on_step(self.progress.step, losses[-1])
             epoch = self.stream.epochs_done(self.progress.step)
@@ -133,7 +137,8 @@ class _Run:
                 self._end_epoch(float(np.mean(losses)))
                 losses = []
 
-    def _step(self) -> float:
+    def one_step(self) -> float:
+        """One optimiser step; the batch's mean loss."""
         step = self.progress.step
         loss = self.gradient(step)
         set_rate(self.optimizer, rate(step, self.stream.steps, self.task.options))

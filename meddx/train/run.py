@@ -16,6 +16,8 @@ from meddx.train.task import Task, TrainData, Trained
 if TYPE_CHECKING:
     from torch import nn
 
+__all__ = ["TrainData", "Trained", "train_network", "train_task"]
+
 
 def train_network(
     data: TrainData,
@@ -39,7 +41,7 @@ def train_network(
     from meddx.models.heads import Head
 
     task = Task(
-        network=partial(_build, model, dict(encoders), dict(specs), head),
+        network=partial(build_network, model, dict(encoders), dict(specs), head),
         head=Head(head["kind"], tuple(head["classes"])),
         specs=specs,
         options=options,
@@ -73,8 +75,8 @@ def train_task(task: Task, data: TrainData, *, run_dir: StoragePath, fingerprint
     return done
 
 
-def _build(model: ModelOptions, encoders: dict[str, EncoderOptions], specs: dict[str, dict[str, Any]], head: dict[str, Any]) -> nn.Module:
-    """Imported where it runs: on a worker the network is built there, from options, never sent as code."""
+def build_network(model: ModelOptions, encoders: dict[str, EncoderOptions], specs: dict[str, dict[str, Any]], head: dict[str, Any]) -> nn.Module:
+    """`build_model`, imported where it runs: a worker builds the network there, from options; no code is sent."""
     from meddx.models.build import build_model
 
     return build_model(model, encoders, specs, head)

@@ -49,10 +49,11 @@ def test_noise_leaks_and_missingness() -> None:
         gone=lambda rng, y: [None if one else 1.0 for one in y],
         gone_text=lambda rng, y: ["x" if one else None for one in y],
         constant=lambda rng, y: [1.0] * len(y),
+        day=lambda rng, y: np.datetime64("2020-01-01", "us") + np.where(y, 1000, 0) * 86_400_000_000 + rng.integers(0, 10**9, len(y)),
         nothing=lambda rng, y: pa.nulls(len(y)),
     )
     assert 0.4 < found["noise"].auroc < 0.6 and abs(found["ids"].auroc - 0.5) < 0.02
-    for name in ("leak", "hump", "code"):
+    for name in ("leak", "hump", "code", "day"):
         assert found[name].auroc > 0.99 and found[name].missing_auroc == 0.5
     assert found["gone"].missing_auroc > 0.99 and found["gone_text"].missing_auroc > 0.99
     assert 0.4 < found["constant"].auroc <= 0.5 and 0.4 < found["nothing"].auroc <= 0.5

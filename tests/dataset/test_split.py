@@ -35,7 +35,8 @@ def frame(patients: int = 100, visits: int = 3, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({
         "case_id": [f"c{i:05d}" for i in range(n)], "patient_id": [f"p{i}" for i in who],
         "predict_at": pd.Timestamp("2020-01-01", tz="UTC").as_unit("us") + pd.to_timedelta(rng.integers(0, 1000, n), unit="D"),
-        "x": rng.normal(size=n), "age": rng.integers(10, 90, n).astype(float), "site": np.array(["north", "south", "east", "west"])[who % 4],
+        "x": rng.normal(size=n), "age": rng.integers(10, 90, n).astype(float),
+        "site": np.array(["north", "south", "east", "west"])[who % 4],
         "y": rng.choice(["0", "1", None], n, p=[0.6, 0.3, 0.1]),
     })
 
