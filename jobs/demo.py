@@ -19,13 +19,14 @@ FILMS = 1500
 
 def main() -> None:
     from meddx import cluster
+    from meddx.progress import Console
     from meddx.recipe import load
     from meddx.stages.compare import compare, question
-    from meddx.stages.console import Clock, line
+    from meddx.stages.console import Clock
     from meddx.stages.synth import synth
     from meddx.stages.train import train
 
-    clock, phantom, verdicts = Clock(), ROOT / "phantom", []
+    clock, line, phantom, verdicts = Clock(), Console(), ROOT / "phantom", []
     os.environ["MEDDX_PHANTOM"] = str(phantom)
     if not phantom.is_dir():
         line("== synthetic chest films with a known answer ==")

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from meddx.errors import MeddxError, RecipeError
+from meddx.progress import Console
 
 app = typer.Typer(
     name="meddx",
@@ -34,12 +35,6 @@ def _load(page: Path, overrides: Sequence[str] | None) -> Any:
     return recipe.load(page, overrides or ())
 
 
-def _log(text: str) -> None:
-    from meddx.stages.console import line
-
-    line(text)
-
-
 @app.command()
 def draft(
     data: Annotated[str, typer.Argument(metavar="DATA", help="a table, a folder of pictures, or a Parquet file")],
@@ -59,7 +54,7 @@ def draft(
     if out.exists():
         raise RecipeError("the page is there already", str(out), "remove it, or name another --out")
     out.write_text(page)
-    _log(f"wrote {out}; read its comments, then: meddx check {out}")
+    print(f"wrote {out}; read its comments, then: meddx check {out}")
 
 
 @app.command()
@@ -67,7 +62,7 @@ def check(recipe: Page, overrides: Overrides = None) -> None:
     """Print ten cases as the model will see them, and the counts of each part.  Trains nothing."""
     from meddx.stages.check import check as look
 
-    look(_load(recipe, overrides), log=_log)
+    look(_load(recipe, overrides), log=Console())
 
 
 @app.command()
@@ -75,7 +70,7 @@ def ingest(recipe: Page, overrides: Overrides = None, fresh: Fresh = False) -> N
     """Read the archive into a dataset; what cannot be read goes to its quarantine."""
     from meddx.stages.ingest import ingest as read_archive
 
-    read_archive(_load(recipe, overrides), log=_log, fresh=fresh)
+    read_archive(_load(recipe, overrides), log=Console(), fresh=fresh)
 
 
 @app.command()
@@ -89,14 +84,14 @@ def train(
     from meddx.stages.train import train as make_bundles
 
     page = _load(recipe, overrides)
-    make_bundles(page, log=_log, fresh=fresh)
+    make_bundles(page, log=Console(), fresh=fresh)
     if compare:
         from meddx.stages.compare import compare as judge
         from meddx.stages.compare import question
 
-        judge(page, log=_log, question=question(recipe))
+        judge(page, log=Console(), question=question(recipe))
     else:
-        _log(f"next: meddx compare {recipe}   (scores every bundle and opens the test part)")
+        print(f"next: meddx compare {recipe}   (scores every bundle and opens the test part)")
 
 
 @app.command()
@@ -111,7 +106,7 @@ def score(
     """Score every row of DATA exactly once; run the same command again to go on after a stop."""
     from meddx.stages.score import score_command
 
-    score_command(bundle, data, out, workers=workers, check=check, verify=verify, log=_log)
+    score_command(bundle, data, out, workers=workers, check=check, verify=verify, log=Console())
 
 
 @app.command()
@@ -127,7 +122,7 @@ def compare(
 
     given = paths or []
     page = _load(recipe, [one for one in given if "=" in one])
-    judge(page, [one for one in given if "=" not in one], log=_log, question=question(recipe))
+    judge(page, [one for one in given if "=" not in one], log=Console(), question=question(recipe))
 
 
 @app.command()
@@ -140,7 +135,7 @@ def synth(
     """Make synthetic patients with a known answer, in real formats, some files broken on purpose."""
     from meddx.stages.synth import synth as make
 
-    make(kind, patients, out, seed=seed, log=_log)
+    make(kind, patients, out, seed=seed, log=Console())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -267,7 +267,7 @@ def _suspects(page: Page, columns: Sequence[Column], answer: TargetOptions, who:
     if named := [one.name for one in columns if guess.LATE.search(one.name) and one.name not in refused]:
         page.ask(f"written after the outcome, by their names? {names(named)}")
     if doubtful or named:
-        page.lines.append("#   then declare them: timing: {after_outcome: [...]}; no screen finds them all, only knowing when they are written")
+        page.lines.append("#   then declare them: timing: {after_outcome: [...]}; a screen does not find them all")
     return set(refused)
 
 

@@ -34,7 +34,6 @@ def assign(table: pa.Table, inside: np.ndarray, labels: Labels, kind: str, *, ca
 
     Raises DataError for values that belong to no part (named) or are missing, RecipeError for a page that contradicts itself.
     """
-    _check_page(split)
     case_ids = texts(table.column("case_id"))
     keys, patients = parting.group(parting.patient_keys(texts(table.column("patient_id")), case_ids))
     rank = parting.hash_order(keys, split.seed)
@@ -52,18 +51,6 @@ def assign(table: pa.Table, inside: np.ndarray, labels: Labels, kind: str, *, ca
         made.parts[rows] = _by_value(table.column(column).take(pa.array(rows)), column, split)
     _carve(made, strata, keys, split)
     return made
-
-
-def _check_page(split: SplitOptions) -> None:
-    for part, carve in split.carve.items():
-        if part in split.parts:
-            raise RecipeError(f"the part {part!r} stands in `parts` and in `carve`", "split", "give it once")
-        if carve.source not in split.parts:
-            raise RecipeError(f"{part!r} is carved from {carve.source!r}, which does not stand in `parts`", f"split.carve.{part}",
-                              f"parts: {', '.join(split.parts)}")
-    for source in split.parts:
-        if sum(carve.share for carve in split.carve.values() if carve.source == source) >= 1:
-            raise RecipeError(f"the shares carved from {source!r} leave nothing of it", "split.carve", "let them add up to less than 1")
 
 
 def _by_patient(made: Assigned, rows: np.ndarray, strata: np.ndarray, rank: np.ndarray, split: SplitOptions) -> None:

@@ -88,13 +88,24 @@ class SplitOptions(Options):
             raise ValueError(f"by {self.by}: each part lists values, not a share")
         if self.by == "column" and not self.column:
             raise ValueError("by column: name the `column`")
+        self._check_carve()
         return self
+
+    def _check_carve(self) -> None:
+        for part, carve in self.carve.items():
+            if part in self.parts:
+                raise ValueError(f"the part {part!r} stands in `parts` and in `carve`: give it once")
+            if carve.source not in self.parts:
+                raise ValueError(f"{part!r} is carved from {carve.source!r}, which does not stand in `parts`")
+        for source in self.parts:
+            if sum(carve.share for carve in self.carve.values() if carve.source == source) >= 1:
+                raise ValueError(f"the shares carved from {source!r} leave nothing of it: let them add up to less than 1")
 
 
 class TimingOptions(Options):
     """What was known when.  Patterns allowed in names (`lab_*`)."""
 
-    known_at: dict[str, str] = Field({}, description="column or pattern: when its value is known, in words; declared columns are never refused by the screen")
+    known_at: dict[str, str] = Field({}, description="column or pattern: when its value is known, in words; the screen then only warns")
     after_outcome: Texts = Field((), description="columns written after the outcome: refused as inputs")
 
     @field_validator("known_at")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,38 @@ from meddx.yamlconf import nearest
 RESERVED = ("case_id", "patient_id", "predict_at")
 
 
+class SeenIds:
+    """Which ids came before, in 16 bytes an id: sorted runs of digests, each more than twice as long as the next.
+
+    A set of Python objects would take 100 bytes an id, which a large archive feels.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[np.ndarray] = []
+
+    def are_new(self, ids: Sequence[str]) -> np.ndarray:
+        """bool [n]: true for the first appearance of an id, false for each repeat, here or in an earlier call."""
+        first = np.zeros(len(ids), bool)
+        if not ids:
+            return first
+        digests = b"".join(hashlib.blake2b(case_id.encode(), digest_size=16).digest() for case_id in ids)
+        distinct, places = np.unique(np.frombuffer(digests, "S16"), return_index=True)
+        new = np.ones(len(distinct), bool)
+        for run in self._runs:
+            new &= run[np.minimum(np.searchsorted(run, distinct), len(run) - 1)] != distinct
+        first[places[new]] = True
+        if new.any():
+            self._add(distinct[new])
+        return first
+
+    def _add(self, run: np.ndarray) -> None:
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
+        self._runs.append(run)
+
+
 class CaseMaker:
-    """Names the case's columns and keeps a 16-byte digest of each id seen: the first stays, repeats are rejected."""
+    """Names the case's columns; the first row of an id stays, repeats are rejected."""
 
     def __init__(self, case: CaseOptions, schema: pa.Schema, where: str) -> None:
         self.case, self.where = case, where
@@ -31,7 +62,7 @@ class CaseMaker:
         _no_collision(used, schema, where)
         self.others = [name for name in schema.names if name not in used.values()]
         self.schema = self._schema(schema)
-        self._seen: set[bytes] = set()
+        self._seen = SeenIds()
 
     def _schema(self, schema: pa.Schema) -> pa.Schema:
         first = [pa.field("case_id", pa.string(), nullable=False), pa.field("patient_id", pa.string())]
@@ -43,13 +74,10 @@ class CaseMaker:
         """(the cases, the rows that are none: without an id, with an id seen before, or with a number that is not finite)."""
         ids = self._ids(block, offset)
         reasons = _not_finite(block.table)
-        for index, case_id in enumerate(ids):
-            if reasons.get(index):
-                continue
-            if not case_id:
-                reasons[index] = "id_missing"
-            elif not self._is_new(case_id):
-                reasons[index] = "id_duplicate"
+        reasons.update({i: "id_missing" for i, case_id in enumerate(ids) if not case_id and i not in reasons})
+        candidates = [i for i in range(len(ids)) if i not in reasons]
+        new = self._seen.are_new([ids[i] or "" for i in candidates])
+        reasons.update({i: "id_duplicate" for i, is_new in zip(candidates, new, strict=True) if not is_new})
         table = self._named(block.table, pa.array(ids, pa.string()))
         if not reasons:
             return table.cast(self.schema), []
@@ -62,12 +90,6 @@ class CaseMaker:
             return [f"row-{offset + int(row):09d}" for row in block.rows]
         ids: list[str | None] = block.table.column(self.case.id).to_pylist()
         return ids
-
-    def _is_new(self, case_id: str) -> bool:
-        digest = hashlib.blake2b(case_id.encode(), digest_size=16).digest()
-        before = len(self._seen)
-        self._seen.add(digest)
-        return len(self._seen) > before
 
     def _named(self, table: pa.Table, ids: pa.Array) -> pa.Table:
         columns: dict[str, pa.ChunkedArray | pa.Array] = {"case_id": ids}

@@ -18,7 +18,10 @@ import pyarrow.compute as pc
 
 from meddx.ingest import dates
 
-NUMBER = {".": r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE](?:\+?\d{1,2}|-\d{1,3}))?$", ",": r"^[+-]?(?:\d+,?\d*|,\d+)(?:[eE](?:\+?\d{1,2}|-\d{1,3}))?$"}
+NUMBER = {
+    ".": r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE](?:\+?\d{1,2}|-\d{1,3}))?$",
+    ",": r"^[+-]?(?:\d+,?\d*|,\d+)(?:[eE](?:\+?\d{1,2}|-\d{1,3}))?$",
+}
 PLAIN = r"^[+-]?(?:0|[1-9]\d*)(?:\.\d*)?$"
 CODE_LIKE = r"^[+-]?(?:0\d|\d{16})"  # a leading zero, or more digits than a float64 keeps
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}(?:,\d{3})+$"
@@ -131,25 +134,32 @@ class Learner:
         like = pc.fill_null(pc.match_substring_regex(words.texts, r"^[+-]?[.,]?\d"), False)
         texts, counts = words.texts.filter(like), counts[like.to_numpy(zero_copy_only=False)]
         if len(texts):
-            self._see_numbers(texts, counts)
-            self._see_dates(texts, counts)
+            is_number = self._see_numbers(texts, counts)
+            self._see_dates(texts.filter(pa.array(~is_number)), counts[~is_number])
 
-    def _see_numbers(self, texts: pa.Array, counts: np.ndarray) -> None:
-        for mark, pattern in NUMBER.items():
-            self.numbers[mark] += _count(texts, pattern, counts)
-        self.dot_marks += _count(texts, r"^[+-]?\d*\.\d", counts)
-        self.comma_marks += _count(texts, r"^[+-]?\d*,\d", counts)
-        self.thousands += _count(texts, THOUSANDS, counts)
-        self.code_like += _count(texts, CODE_LIKE, counts)
+    def _see_numbers(self, texts: pa.Array, counts: np.ndarray) -> np.ndarray:
+        """bool of the texts that are numbers with a dot, or whole.  Most files hold no comma, which saves most of the work."""
+        is_number = _matched(texts, NUMBER["."])
+        has_dot = pc.match_substring(texts, ".").to_numpy(zero_copy_only=False)
+        self.numbers["."] += int(counts[is_number].sum())
+        self.dot_marks += int(counts[is_number & has_dot].sum())
+        self.code_like += int(counts[_matched(texts, CODE_LIKE)].sum())
+        has_comma = pc.match_substring(texts, ",").to_numpy(zero_copy_only=False)
+        with_comma, its_counts = texts.filter(pa.array(has_comma)), counts[has_comma]
+        is_comma_number = _matched(with_comma, NUMBER[","])
+        self.numbers[","] += int(counts[is_number & ~has_dot].sum() + its_counts[is_comma_number].sum())
+        self.comma_marks += int(its_counts[is_comma_number].sum())
+        self.thousands += int(its_counts[_matched(with_comma, THOUSANDS)].sum())
+        return is_number
 
     def _see_dates(self, texts: pa.Array, counts: np.ndarray) -> None:
-        shaped = pc.match_substring_regex(texts, f"^{dates.ISO}$").to_numpy(zero_copy_only=False)
+        shaped = _matched(texts, f"^{dates.ISO}$")
         if shaped.any():
             parsed = [dates.parse(text, "ymd") for text in texts.filter(pa.array(shaped)).to_pylist()]
             valid = np.array([one is not None for one in parsed], bool)
             self.iso += int(counts[shaped][valid].sum())
             self.zoned += int(counts[shaped][np.array([one is not None and one.tzinfo is not None for one in parsed], bool)].sum())
-        shaped = pc.match_substring_regex(texts, f"^{dates.DAY_FIRST_OR_MONTH_FIRST}$").to_numpy(zero_copy_only=False)
+        shaped = _matched(texts, f"^{dates.DAY_FIRST_OR_MONTH_FIRST}$")
         if shaped.any():
             self._see_day_month(texts.filter(pa.array(shaped)).to_pylist(), counts[shaped])
 
@@ -162,8 +172,9 @@ class Learner:
         self.zoned += int(counts[[one is not None and one.tzinfo is not None for one in parsed]].sum())
 
 
-def _count(texts: pa.Array, pattern: str, counts: np.ndarray) -> int:
-    return int(counts[pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)].sum())
+def _matched(texts: pa.Array, pattern: str) -> np.ndarray:
+    flags: np.ndarray = pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+    return flags
 
 
 def convert(words: Words, to: ColumnType, decimal: str) -> tuple[pa.Array, np.ndarray | None]:
@@ -192,8 +203,14 @@ def _by_row(words: Words, flags: np.ndarray | None) -> np.ndarray | None:
 
 
 def _to_numbers(texts: pa.Array, decimal: str) -> pa.Array:
+    plain = pc.utf8_ltrim(texts, "+")
+    if decimal == ".":
+        try:  # nearly always all are numbers; what Arrow reads beyond our grammar (nan, inf) is looked at one by one below
+            values = plain.cast(pa.float64())
+            if pc.all(pc.is_finite(values)).as_py() is not False:
+                return values
+        except pa.ArrowInvalid:
+            pass
     readable = pc.fill_null(pc.match_substring_regex(texts, NUMBER[decimal]), False)
-    plain = pc.utf8_ltrim(pc.if_else(readable, texts, pa.scalar(None, pa.string())), "+")
-    if decimal == ",":
-        plain = pc.replace_substring(plain, ",", ".")
-    return plain.cast(pa.float64())
+    plain = pc.if_else(readable, plain, pa.scalar(None, pa.string()))
+    return pc.replace_substring(plain, ",", ".").cast(pa.float64())

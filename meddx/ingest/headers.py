@@ -81,7 +81,7 @@ def jpeg2000_size(data: bytes) -> Size | None:
 
 
 def check_whole(data: bytes) -> None:
-    """Raises Unreadable(image_truncated) when a PNG's chunks or a JPEG's end are missing: decoders fill up with grey and say nothing."""
+    """Raises Unreadable(image_truncated) when a PNG's chunks or a JPEG's end are missing: decoders may fill up with grey."""
     if data.startswith(PNG):
         _check_png(data)
     elif b"\xff\xd9" not in data[-4096:]:

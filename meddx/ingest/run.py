@@ -70,7 +70,9 @@ def _balance(read: int, data: PartsWriter, quarantine: QuarantineWriter, out: St
         raise BooksError(what, str(out), "report this: no row may be lost")
     if not data.rows:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in quarantine.reasons.most_common(5))
-        raise DataError(f"none of {read:,} rows can be used: {reasons}", str(out / "quarantine"), "check the keys of the source and the archive")
+        raise DataError(
+            f"none of {read:,} rows can be used: {reasons}", str(out / "quarantine"), "check the keys of the source and the archive"
+        )
     return {"read": read, "written": data.rows, "quarantined": quarantine.total}
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from meddx.errors import DataError
 from meddx.ingest import tables, xlsx
 from meddx.ingest.block import Block, Damaged, Reject, Unit
-from meddx.ingest.columns import Kind, Learner, MissingCodes, convert, undecodable, words_of
+from meddx.ingest.columns import Kind, Learner, MissingCodes, convert, matches, undecodable, words_of
 from meddx.ingest.decide import Plan, decide
 from meddx.ingest.find import Found
 from meddx.ingest.options import SourceOptions
@@ -96,7 +96,7 @@ def open_text(found: Found, source: SourceOptions, text: Sequence[str], known: M
             form = xlsx.detect(file, source) if found.format == "xlsx" else detect(file, source, found.format)
             learned = learned or {column: Learner() for column in form.names}
             _same_columns(learned, form, file)
-            seen, bad = _learn(batches(file, form, source), learned, source)
+            seen, bad = _learn(batches(file, form, source), learned, source, text)
         except Damaged as error:
             if len(found.files) == 1:
                 raise
@@ -114,14 +114,15 @@ def open_text(found: Found, source: SourceOptions, text: Sequence[str], known: M
     return TextReader(source, forms, plan, units, rows + len(rejects), rejects, facts, list(plan.notes), batches)
 
 
-def _learn(batches: Iterator[TextBatch], learned: Mapping[str, Learner], source: SourceOptions) -> tuple[int, int]:
-    """(rows seen, rows of the wrong width among them); every column's learner has seen every value."""
+def _learn(batches: Iterator[TextBatch], learned: Mapping[str, Learner], source: SourceOptions, text: Sequence[str]) -> tuple[int, int]:
+    """(rows seen, rows of the wrong width among them); the learner of every column that is not text anyhow has seen every value."""
     missing = codes_by_column(source, learned)
+    open_columns = {name: one for name, one in learned.items() if name in source.dates or not matches(text, name)}
     seen = bad = 0
     for batch in batches:
         seen += batch.table.num_rows + len(batch.bad_widths)
         bad += len(batch.bad_widths)
-        for name, one in learned.items():
+        for name, one in open_columns.items():
             one.see(words_of(batch.table.column(name), missing[name]))  # undecodable texts are null: they say nothing about the type
     return seen, bad
 

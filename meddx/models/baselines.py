@@ -13,13 +13,13 @@ import numpy as np
 
 from meddx.errors import DataError
 from meddx.inputs.types import Prepared
+from meddx.models.boosting import boosting
 from meddx.models.features import category_places, feature_matrix
 from meddx.models.heads import Head
 from meddx.models.options import BaselineOptions
-from meddx.models.search import group_folds, log_loss, splits
+from meddx.models.search import log_loss, splits
 
 LIMIT = 20.0  # largest log-odds
-ROUNDS = 400  # most rounds of boosting
 _TREES, _LEAVES = 300, 512  # a forest's size is bounded: about 20 MB
 
 
@@ -68,7 +68,7 @@ def _fit(options: BaselineOptions, features: np.ndarray, labels: np.ndarray, pla
             return _logistic(features, labels, places, options.trials, seed, groups)
         if options.kind == "forest":
             return _forest(features, labels, options.trials, seed, groups, n_jobs)
-        return _boosting(features, labels, places, options.trials, seed, groups)
+        return boosting(features, labels, places, options.trials, seed, groups)
 
 
 def _plain_table(features: np.ndarray, places: Mapping[int, int]) -> Any:
@@ -126,43 +126,6 @@ def _forest(features: np.ndarray, labels: np.ndarray, trials: int, seed: int, gr
             losses[place] += log_loss(model.predict_proba(features[held]), _numbers(labels, labels[held]))
     best = make(sizes[int(losses.argmin())], _TREES).fit(features, labels)
     return best.set_params(n_jobs=None)  # the machine that scores decides for itself
-
-
-def _boosting_settings(trials: int, rows: int, seed: int) -> list[dict[str, Any]]:
-    """`trials` settings drawn at random, the first one sensible by itself."""
-    rng = np.random.default_rng([seed, 29])
-    most = max(2, rows // 20)
-    drawn = [{"learning_rate": 0.08, "max_leaf_nodes": 15, "min_samples_leaf": min(20, most), "l2_regularization": 1.0, "max_features": 0.5}]
-    for _ in range(trials - 1):
-        drawn.append({
-            "learning_rate": float(np.exp(rng.uniform(np.log(0.04), np.log(0.2)))), "max_leaf_nodes": int(rng.choice([4, 8, 16, 31, 48])),
-            "min_samples_leaf": min(int(rng.choice([5, 10, 20, 50, 100])), most), "l2_regularization": float(np.exp(rng.uniform(np.log(0.01), np.log(30)))),
-            "max_features": float(rng.choice([0.2, 0.4, 0.7, 1.0]))})
-    return drawn
-
-
-def _boosting(features: np.ndarray, labels: np.ndarray, places: Mapping[int, int], trials: int, seed: int, groups: np.ndarray | None) -> Any:
-    """Histogram gradient boosting: settings by cross-validation, rounds by early stopping on held-out groups, then fitted on all."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    shared = {"categorical_features": list(places) or None, "random_state": seed}
-
-    def stopped(settings: Mapping[str, Any], fit: np.ndarray, held: np.ndarray) -> Any:
-        model = HistGradientBoostingClassifier(**settings, **shared, max_iter=ROUNDS, early_stopping=True, n_iter_no_change=10, scoring="loss")
-        return model.fit(features[fit], labels[fit], X_val=features[held], y_val=labels[held])
-
-    choices = _boosting_settings(trials, len(labels), seed)
-    losses = np.zeros(len(choices))
-    for fit, held in splits(labels, groups, seed, features.shape[1]) if trials > 1 else ():
-        for place, settings in enumerate(choices):
-            losses[place] -= stopped(settings, fit, held).validation_score_.max()
-    best = choices[int(losses.argmin())]
-    fold = group_folds(labels, groups, 6, seed + 2)
-    rounds = 100
-    if len(np.unique(labels[fold != 0])) == len(np.unique(labels)):
-        scores = stopped(best, np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)).validation_score_
-        rounds = max(1, int(scores.argmax()))  # the first score is of no round at all
-    return HistGradientBoostingClassifier(**best, **shared, max_iter=rounds, early_stopping=False).fit(features, labels)
 
 
 def _numbers(labels: np.ndarray, some: np.ndarray) -> np.ndarray:

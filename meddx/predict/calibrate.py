@@ -59,9 +59,7 @@ def apply_calibration(calibration: Mapping[str, Any], head: Mapping[str, Any], l
     from scipy.special import expit
 
     scores = np.asarray(logits, np.float64)
-    kind = calibration.get("kind")
-    if kind not in ("none", "logistic", "temperature"):
-        raise BundleError(f"the calibration {kind!r} is not known", "bundle.json", "use the meddx that wrote the bundle")
+    kind = calibration["kind"]
     if head["kind"] == "multiclass":
         if kind == "temperature":
             scores = scores / calibration["temperature"] + np.asarray(calibration["bias"])
@@ -71,8 +69,28 @@ def apply_calibration(calibration: Mapping[str, Any], head: Mapping[str, Any], l
     return np.asarray(expit(scores), np.float64)
 
 
+def check_calibration(calibration: Mapping[str, Any], head: Mapping[str, Any]) -> None:
+    """Raises BundleError where `apply_calibration` could not use it: an unknown kind, a wrong length, no numbers, a slope of 0."""
+    kind = calibration.get("kind")
+    allowed = ("none", "temperature") if head["kind"] == "multiclass" else ("none", "logistic")
+    if kind not in allowed:
+        raise BundleError(f"the calibration {str(kind)[:40]!r} is not known", "bundle.json", "use the meddx that wrote the bundle")
+    if kind == "none":
+        return
+    width = len(_answers(head))
+    lists = [calibration.get("bias")] if kind == "temperature" else [calibration.get("slope"), calibration.get("intercept")]
+    steep = [calibration.get("temperature")] if kind == "temperature" else calibration.get("slope")
+    if any(not isinstance(one, list) or len(one) != width or not _all_numbers(one) for one in lists) or not _all_numbers(steep, above=0):
+        raise BundleError(f"the calibration does not fit a {head['kind']} answer", "bundle.json", "make the bundle again")
+
+
+def _all_numbers(values: Any, above: float = -np.inf) -> bool:
+    return all(isinstance(one, int | float) and above < one < np.inf for one in values)
+
+
 def _answers(head: Mapping[str, Any]) -> list[str]:
-    return list(head["classes"]) if head["kind"] == "multilabel" else [head["classes"][1]]
+    """What each number is about: binary the positive class, else every class or label."""
+    return [head["classes"][1]] if head["kind"] == "binary" else list(head["classes"])
 
 
 def _checked(head: Mapping[str, Any], logits: NDArray[Any]) -> Floats:

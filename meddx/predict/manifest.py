@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from meddx.dataset.options import CohortOptions
 from meddx.errors import BundleError
 from meddx.inputs.prepare import Preparations
+from meddx.predict.calibrate import check_calibration
 from meddx.record import versions
 from meddx.yamlconf import Options
 
@@ -116,6 +117,7 @@ def parse_manifest(data: bytes) -> Manifest:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"])
         raise BundleError(f"bundle.json is not a bundle's page: {where}: {first['msg']}", MANIFEST, "make the bundle again") from error
+    check_calibration(manifest.calibration, manifest.head.model_dump())
     check_threshold(manifest.head, manifest.threshold)
     return manifest
 
@@ -124,6 +126,7 @@ def check_threshold(head: HeadPage, threshold: dict[str, Any]) -> None:
     """Raises BundleError where the threshold does not say how this head decides."""
     if head.kind == "multiclass":
         return
-    pages = [threshold] if head.kind == "binary" else [threshold.get("labels", {}).get(name, {}) for name in head.classes]
-    if any(not isinstance(page.get("value"), int | float) for page in pages):
+    labels = threshold.get("labels")
+    pages = [threshold] if head.kind == "binary" else [labels.get(name) if isinstance(labels, dict) else None for name in head.classes]
+    if any(not isinstance(page, dict) or not isinstance(page.get("value"), int | float) for page in pages):
         raise BundleError(f"the threshold does not fit a {head.kind} answer", MANIFEST, "make the bundle again")

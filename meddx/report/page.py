@@ -57,7 +57,7 @@ def _view(comparison: Mapping[str, Any], about: About) -> dict[str, Any]:
         "calibration_series": pair,
         "swatch": figures.swatch,
         "groups": _groups(comparison["metrics"]),
-        "secondary_table": _secondary_table(comparison["secondary"]),
+        "secondary_table": _secondary_table(comparison),
         "decided": [row for row in comparison["models"] if row["confusion"] and (row["role"] or comparison["target"]["kind"] == "binary")],
         "primary_row": next(row for row in comparison["models"] if row["role"] == "model"),
         "limits": limits(comparison, about),
@@ -74,12 +74,11 @@ def _groups(metrics: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
     return [(part, rows) for part, rows in parts.items() if rows]
 
 
-def _secondary_table(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{metric: {baseline: difference}}"""
-    table: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        table.setdefault(row["metric"], {})[row["against"]] = row["difference"]
-    return table
+def _secondary_table(comparison: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{metric: {baseline: difference}}, in the order of the table of models."""
+    rows = comparison["secondary"]
+    table = {metric: {row["against"]: row["difference"] for row in rows if row["metric"] == metric} for metric in comparison["metrics"]}
+    return {metric: by for metric, by in table.items() if by}
 
 
 def _words(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Lines out: plain in a log, with a moving bar on a terminal."""
+"""Waiting in, something that moves out, where a stage cannot count its steps."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-
-def line(text: str) -> None:
-    """One line, at once, also when the output is a file."""
-    print(text, flush=True)
 
 
 @contextmanager
@@ -22,9 +17,8 @@ def working(what: str) -> Iterator[None]:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True), transient=True
-    ) as bar:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         bar.add_task(what)
         yield
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from meddx.dataset.columns import table_columns
+from meddx.dataset.checks import resolve_columns
 from meddx.dataset.open import Dataset
 from meddx.dataset.split import Split
 from meddx.dataset.target import Labels, TargetCoder
-from meddx.errors import DataError
-from meddx.inputs.options import TableInput
 from meddx.inputs.prepare import Preparations, fit, merge_errors
 from meddx.inputs.types import Prepared
 from meddx.predict.engine import select
@@ -45,17 +43,7 @@ class Material:
 
 def input_columns(recipe: Recipe, dataset: Dataset) -> dict[str, list[str]]:
     """The dataset columns behind each input of the page."""
-    found: dict[str, list[str]] = {}
-    for name, one in recipe.inputs.items():
-        if isinstance(one, TableInput):
-            found[name] = table_columns(one, dataset.schema, after_outcome=recipe.timing.after_outcome, never=recipe.never_inputs)
-        else:
-            if one.column not in dataset.schema.names:
-                raise DataError(
-                    f"inputs.{name}: the dataset has no column {one.column!r}", str(dataset.path), "name the column with the pictures"
-                )
-            found[name] = [one.column]
-    return found
+    return resolve_columns(recipe.inputs, dataset.schema, timing=recipe.timing, never=recipe.never_inputs)
 
 
 def gather(recipe: Recipe, dataset: Dataset, split: Split, *, log: Log) -> Material:

@@ -58,7 +58,8 @@ def picture(exam: Exam, seed: int, size: int) -> tuple[Picture, NDArray[np.bool_
     move = rng.uniform(-0.02, 0.02, 2)  # nobody stands twice in the same place
     steps = (np.arange(size, dtype=np.float32) + 0.5) / size
     x, y = np.meshgrid(steps - move[0], steps - move[1])
-    film = _chest(body, x, y) + _vessels(rng, body, x, y)
+    lungs = _lungs(body, x, y)
+    film = _chest(body, lungs, x, y) + lungs * _vessels(rng, body, x, y)
     mask = np.zeros((size, size), dtype=np.bool_)
     if exam.lesion is not None:
         shadow, mask = _lesion(body, exam.lesion, x, y)
@@ -83,9 +84,8 @@ def _lungs(body: Anatomy, x: Picture, y: Picture) -> Picture:
     return np.asarray(np.maximum(_soft(_ellipse(x, y, body.lung(0)), 0.07), _soft(_ellipse(x, y, body.lung(1)), 0.07)), dtype=np.float32)
 
 
-def _chest(body: Anatomy, x: Picture, y: Picture) -> Picture:
+def _chest(body: Anatomy, lungs: Picture, x: Picture, y: Picture) -> Picture:
     trunk = _soft(np.hypot((x - body.centre) / 0.47, np.maximum(0.35 - y, 0) / 0.36).astype(np.float32), 0.05)
-    lungs = _lungs(body, x, y)
     film = trunk * (0.58 - 0.36 * lungs)
     rows = body.ribs * (y + body.slope * (np.abs(x - body.centre) - 0.2) ** 2 * 4) + body.phase
     ribs = 1 / (1 + np.exp(-6 * (np.cos(2 * np.pi * rows) - 0.35)))
@@ -105,8 +105,9 @@ def _vessels(rng: np.random.Generator, body: Anatomy, x: Picture, y: Picture) ->
         side, angle, far = int(rng.integers(2)), 2 * np.pi * rng.random(), 0.8 * np.sqrt(rng.random())
         lung = body.lung(side)
         at = (lung[0] + far * np.cos(angle) * lung[2], lung[1] + far * np.sin(angle) * lung[3])
-        film += rng.uniform(0.1, 0.25) * np.exp(-((np.hypot(x - at[0], y - at[1]) / 0.016) ** 2))
-    return np.asarray(film * _lungs(body, x, y), dtype=np.float32)
+        across, down = np.exp(-(((x[0] - at[0]) / 0.016) ** 2)), np.exp(-(((y[:, 0] - at[1]) / 0.016) ** 2))
+        film += np.float32(rng.uniform(0.1, 0.25)) * np.outer(down, across)
+    return np.asarray(film, dtype=np.float32)
 
 
 def _haze(rng: np.random.Generator, x: Picture, y: Picture) -> Picture:

@@ -10,6 +10,7 @@ A broken film keeps its rows in cases.csv and truth.csv, as an exam does whose f
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ def make(patients: int, out: StoragePath | str | Path, *, seed: int = 0, broken:
     """
     if size < 32 or not 0 <= broken <= patients or not 1 <= patients <= 999_999:
         raise RecipeError("patients: 1 to 999999, broken: 0 to patients, size: 32 pixels or more", "synth xray")
+    if importlib.util.find_spec("pydicom") is None or importlib.util.find_spec("gdcm") is None:
+        raise RecipeError("DICOM files need pydicom and python-gdcm", "synth xray", "pip install 'meddx[imaging]'")
     out = StoragePath.of(out)
     settings = {"kind": "xray", "patients": patients, "seed": seed, "broken": broken, "size": size}
     done = folder.claim(out, settings)

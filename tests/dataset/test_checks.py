@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from meddx.dataset import checks
 from meddx.dataset.checks import patients_across_parts, resolve_columns
 from meddx.dataset.open import Dataset
 from meddx.dataset.options import CohortOptions, SplitOptions, TargetOptions, TimingOptions
@@ -103,6 +104,35 @@ def test_copies_of_pictures(make_dataset: Make) -> None:
     assert made.ids("dropped") == ["0", "5"]
     assert made.messages == ["1 train cases dropped: exact copies of cases in a later part",
                              "1 validate cases dropped: exact copies of cases in a later part"]
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_without_the_check_a_copy_reaches_test(make_dataset: Make, monkeypatch: pytest.MonkeyPatch, protected: bool) -> None:
+    images: list[bytes | None] = [bytes([i]) for i in range(7)] + [b"\x00"]
+    dataset = make_dataset(pictures("aabbccdd", images))
+    if protected:
+        with pytest.raises(LeakError):
+            run(dataset, IMAGE)
+        return
+    monkeypatch.setattr(checks, "copies_across_parts", lambda *_: [])
+    split = run(dataset, IMAGE)
+    seen = dataset.table(["image"]).column("image")
+    assert set(seen.take(split.rows("train")).to_pylist()) & set(seen.take(split.rows("test")).to_pylist())
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_without_the_check_a_patient_reaches_test(make_dataset: Make, monkeypatch: pytest.MonkeyPatch, protected: bool) -> None:
+    table = pictures("aabbccdd", [bytes([i]) for i in range(8)])
+    table["patient_id"] = list("pqrstupq")
+    dataset = make_dataset(table)
+    if protected:
+        with pytest.raises(LeakError, match="2 patients"):
+            run(dataset, IMAGE)
+        return
+    monkeypatch.setattr(checks, "patients_across_parts", lambda *_, **__: None)
+    split = run(dataset, IMAGE)
+    who = dataset.table(["patient_id"]).column("patient_id")
+    assert set(who.take(split.rows("train")).to_pylist()) & set(who.take(split.rows("test")).to_pylist())
 
 
 def test_missing_pictures_and_unlabelled_copies_do_not_count(make_dataset: Make) -> None:

@@ -21,7 +21,7 @@ def example(seed: int, n: int = 200, ties: bool = False):
 
 
 def oracle(labels, said, decided, weights=None):
-    kept = dict(sample_weight=weights)
+    kept = {"sample_weight": weights}
     return {
         "auroc": sk.roc_auc_score(labels, said, **kept), "auprc": sk.average_precision_score(labels, said, **kept),
         "accuracy": sk.accuracy_score(labels, decided, **kept), "sensitivity": sk.recall_score(labels, decided, **kept),
@@ -67,7 +67,8 @@ def test_a_weight_is_a_repetition(seed, n, ties):
 def test_the_order_of_rows_does_not_count(seed, ties):
     labels, said, decided, weights = example(seed, 80, ties)
     order = np.random.default_rng(seed).permutation(80)
-    found, again = binary_numbers(labels, said, decided, weights), binary_numbers(labels[order], said[order], decided[order], weights[order])
+    found = binary_numbers(labels, said, decided, weights)
+    again = binary_numbers(labels[order], said[order], decided[order], weights[order])
     for metric in METRICS:
         assert found[metric] == pytest.approx(again[metric], abs=1e-12), metric
 

@@ -14,7 +14,6 @@ from meddx.evaluate.metrics import BinaryNumbers
 from meddx.evaluate.verdict import difference, judge
 
 
-
 def trial(seed: int, first: float, second: float, n: int, cases_a_patient: int = 1):
     """Two scores with their own noise, `first` and `second` standard deviations between the outcomes; the paired AUROC difference."""
     random = np.random.default_rng(seed)

@@ -62,7 +62,8 @@ def test_shown(value, text):
 def test_small_words():
     assert with_interval({"value": 0.03, "low": 0.01, "high": 0.05}, signed=True) == "+0.030 (0.010 to 0.050)"
     assert with_interval({"value": None, "low": None, "high": None, "reason": "no case"}) == "undefined (no case)"
-    assert (count(1, "case"), count(1200, "case"), percent(0.031), percent(0.31), percent(None)) == ("1 case", "1,200 cases", "3.1 %", "31 %", "-")
+    assert (count(1, "case"), count(1200, "case")) == ("1 case", "1,200 cases")
+    assert (percent(0.031), percent(0.31), percent(None)) == ("3.1 %", "31 %", "-")
     assert opened_sentence(1) == "The test part was opened once." and "3 times" in opened_sentence(3)
     cases = {"compared": 5, "patients": 1, "without_patient": 0, "left_out": 2, "unlabelled": 1}
     assert cases_sentence(cases) == "Compared on 5 test cases of 1 patient; left out: 2 without a prediction, 1 without a label."

@@ -14,7 +14,7 @@ from scipy.special import expit, softmax
 from meddx.dataset.target import Labels
 from meddx.errors import BundleError, DataError, RecipeError
 from meddx.models.heads import Head
-from meddx.predict.calibrate import SLOPES, apply_calibration, fit_calibration
+from meddx.predict.calibrate import SLOPES, apply_calibration, check_calibration, fit_calibration
 
 BINARY = {"kind": "binary", "classes": ["benign", "malignant"]}
 MULTICLASS = {"kind": "multiclass", "classes": ["a", "b", "c"]}
@@ -154,5 +154,30 @@ def test_refusals() -> None:
         fit_calibration(None, BINARY, np.zeros((4, 2)), all_known(np.zeros(4)))
     with pytest.raises(RecipeError, match="logistic"):
         fit_calibration("logistic", MULTICLASS, np.zeros((4, 3)), all_known(np.zeros(4, int)))
-    with pytest.raises(BundleError, match="not known"):
-        apply_calibration({"kind": "isotonic"}, BINARY, one)
+
+
+@pytest.mark.parametrize(
+    "calibration, head",
+    [
+        ({}, BINARY),
+        ({"kind": "isotonic"}, BINARY),
+        ({"kind": "logistic", "slope": [1.0], "intercept": [0.0]}, MULTICLASS),
+        ({"kind": "logistic", "slope": [1.0], "intercept": [0.0, 0.0]}, MULTILABEL),
+        ({"kind": "logistic", "slope": [0.0], "intercept": [0.0]}, BINARY),
+        ({"kind": "logistic", "slope": [float("nan")], "intercept": [0.0]}, BINARY),
+        ({"kind": "logistic", "slope": "1", "intercept": [0.0]}, BINARY),
+        ({"kind": "temperature", "bias": [0.0, 0.0, 0.0]}, MULTICLASS),
+        ({"kind": "temperature", "temperature": -1.0, "bias": [0.0, 0.0, 0.0]}, MULTICLASS),
+    ],
+)
+def test_a_calibration_that_does_not_fit_is_refused(calibration: dict, head: dict) -> None:
+    with pytest.raises(BundleError, match="calibration"):
+        check_calibration(calibration, head)
+
+
+def test_what_is_fitted_passes_the_check() -> None:
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, 2, 50)
+    check_calibration(fit_calibration(None, BINARY, rng.normal(size=(50, 1)), all_known(truth)), BINARY)
+    check_calibration(fit_calibration(None, MULTICLASS, rng.normal(size=(50, 3)), all_known(truth)), MULTICLASS)
+    check_calibration(fit_calibration("none", MULTILABEL, rng.normal(size=(50, 2)), all_known(truth)), MULTILABEL)

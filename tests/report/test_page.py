@@ -60,9 +60,11 @@ def about(**changes):
         read=1005, quarantined_at_ingest=2, outside_cohort=1, unlabelled=1, dropped=1,
         parts={"train": 500, "validate": 100, "calibrate": 100, "test": 300}, scored=299, quarantined_in_scoring=1)
     given = About(
-        title="breast mass", question=("Is this mass malignant?", "Not: screening."), fingerprint="a1b2c3d4e5f60718", dataset_digest="9f" * 32,
-        bundles={"network": "0123456789abcdef"}, versions={"python": "3.11"}, seconds=3.2, opened=2, counts=counts, split="by patient, seed 0",
-        made="2026-11-21T10:00:00+00:00", notes=("1 exact copy was dropped.",), command="meddx compare wdbc.yaml")
+        title="breast mass", question=("Is this mass malignant?", "Not: screening."), fingerprint="a1b2c3d4e5f60718",
+        dataset_digest="9f" * 32, bundles={"network": "0123456789abcdef"}, versions={"python": "3.11"}, seconds=3.2, opened=2,
+        counts=counts,
+        split="by patient, seed 0", made="2026-11-21T10:00:00+00:00",
+        notes=("1 exact copy was dropped.",), command="meddx compare wdbc.yaml")
     return replace(given, **changes)
 
 
@@ -73,11 +75,13 @@ def comparison(n=300, name="network", classes=("benign", "malignant"), column="d
     for one, clear, kind in (("logistic", 1.0, "baseline"), ("forest", 1.1, "baseline"), (name, 1.8, "network")):
         logit = clear * (clear * labels + random.normal(size=n)) - clear**2 / 2 - 0.4
         said = 1 / (1 + np.exp(-logit))
-        models[one] = ModelScores(said, said > 0.4, kind, threshold={"value": 0.4, "goal": "sensitivity >= 0.99", "confidence": None, "reached": {}})
+        threshold = {"value": 0.4, "goal": "sensitivity >= 0.99", "confidence": None, "reached": {}}
+        models[one] = ModelScores(said, said > 0.4, kind, threshold=threshold)
     if prior:
         models["physician"] = ModelScores(np.where(random.random(n) < 0.2, np.nan, labels + random.normal(size=n)), None, "prior")
     options = ComparisonOptions(primary=PrimaryOptions(model=name, against="logistic", smallest_useful=useful), bootstrap=200)
-    return compare(models, Truth("binary", classes, labels, np.ones(n, bool), column), patients or list(map(str, range(n))), options, train_rates=[0.4])
+    truth = Truth("binary", classes, labels, np.ones(n, bool), column)
+    return compare(models, truth, patients or list(map(str, range(n))), options, train_rates=[0.4])
 
 
 def many(kind="multiclass", k=10, n=400):
@@ -171,6 +175,9 @@ def test_numbers_on_the_page_are_those_of_the_comparison(binary):
 def test_books_that_do_not_balance_are_shown(binary):
     assert "not accounted for" not in render(binary, about())
     counts = replace(about().counts, read=1015)
+    assert "not handed to the comparison" not in render(binary, about())
+    fewer = replace(about().counts, parts={**about().counts.parts, "test": 310}, read=1015)
+    assert "not handed to the comparison" in render(binary, about(counts=fewer))
     assert counts.unaccounted == 10 and "not accounted for" in render(binary, about(counts=counts))
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class PlainBundle:
         return SCHEMA
 
     def predict(self, rows: pa.Table, *, score_outside: bool = False) -> pa.Table:
+        time.sleep(float(os.environ.get("SCORING_HELPER_SLEEP", "0")))
         x = rows["x"].to_numpy(zero_copy_only=False).astype(float)
         bad, out = np.isnan(x), x < -3
         hidden = bad | (out & (not score_outside))
@@ -75,6 +77,38 @@ class PlainBundles:
 
 
 BUNDLE = StoragePath("/nowhere/aaaaaaaaaaaaaaaa")
+
+
+def logistic_bundle(path: StoragePath, cases: pa.Table) -> StoragePath:
+    """A real bundle: logistic regression on `size` and `site`, for adults."""
+    from meddx.dataset.options import CohortOptions
+    from meddx.dataset.target import Labels
+    from meddx.inputs.options import TableInput
+    from meddx.inputs.prepare import fit
+    from meddx.models.baselines import fit_baseline
+    from meddx.models.options import BaselineOptions
+    from meddx.predict.bundle import write_bundle
+    from meddx.predict.estimators import EstimatorParts
+
+    head = {"kind": "binary", "classes": ["no", "yes"]}
+    preparations = fit({"table": TableInput(kind="table")}, {"table": ["size", "site"]}, cases)
+    prepared = preparations.transform(cases)
+    sick = (cases["size"].to_numpy() > 0.1).astype(np.float32)
+    labels = Labels(sick, np.ones(cases.num_rows, bool))
+    estimator = fit_baseline(BaselineOptions(kind="logistic"), preparations.specs(), prepared, labels, head, seed=0)
+    write_bundle(
+        path,
+        name="logistic",
+        head=head,
+        preparations=preparations,
+        predictor=EstimatorParts("logistic", estimator),
+        calibration={"kind": "none"},
+        threshold={"value": 0.5, "goal": "youden", "confidence": None, "reached": {}},
+        cohort=CohortOptions(keep={"adult": "age >= 18"}),
+        target={"kind": "binary", "negative": ["no"], "positive": ["yes"]},
+        about={},
+    )
+    return path
 
 
 def archive(folder: Path, files: int = 3, rows: int = 100, payload: int = 0, seed: int = 0, group: int = 10_000) -> Path:
@@ -130,7 +164,15 @@ except MeddxError as error:
 
 def score_in_child(data: Path, out: Path, *, failpoint: str = "", workers: int = 0, given: dict[str, Any] | None = None) -> tuple[int, str]:
     """(exit code, output) of scoring in a process of its own."""
-    environment = {**os.environ, "MEDDX_FAILPOINT": failpoint, "PYTHONPATH": str(HERE)}
+    with start_child(data, out, failpoint=failpoint, workers=workers, given=given) as child:
+        said = child.communicate(timeout=120)[0]
+    return child.returncode, said
+
+
+def start_child(
+    data: Path, out: Path, *, failpoint: str = "", workers: int = 0, given: dict[str, Any] | None = None, sleep: float = 0
+) -> subprocess.Popen[str]:
+    """Scoring in a process of its own, with `sleep` seconds before each prediction."""
+    environment = {**os.environ, "MEDDX_FAILPOINT": failpoint, "PYTHONPATH": str(HERE), "SCORING_HELPER_SLEEP": str(sleep)}
     command = [sys.executable, "-c", SCRIPT.format(here=str(HERE)), str(data), str(out), str(workers), json.dumps(given or {})]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    return done.returncode, done.stdout + done.stderr
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -68,15 +68,6 @@ def publish(out, unit_id, data):
 ledger.publish = publish
 """
 
-REPLACE_WHAT_IS_THERE = """
-from meddx.storage import StoragePath
-def create_once(self, data):
-    self.replace(data)
-    return True
-StoragePath.create_once = create_once
-"""
-
-
 def test_twin_a_writer_on_the_final_name_leaves_a_damaged_part(
     tmp_path: Path, undisturbed: tuple[Path, pa.Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,22 +77,6 @@ def test_twin_a_writer_on_the_final_name_leaves_a_damaged_part(
     assert code == failpoints.EXIT_CODE
     code, said = helper.score_in_child(undisturbed[0], tmp_path / "o")
     assert code == 1 and "a published part is damaged" in said
-
-
-def test_twin_without_create_once_a_second_attempt_overwrites(
-    tmp_path: Path, undisturbed: tuple[Path, pa.Table], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data, _ = undisturbed
-    monkeypatch.setattr(StoragePath, "exists", lambda self: False if self.name.startswith("part-") else Path(self.uri).exists())
-    for script, kept in (("", True), (REPLACE_WHAT_IS_THERE, False)):
-        out = tmp_path / f"o{kept}"
-        resume(data, out)
-        before = {path: path.stat().st_ino for path in out.glob("part-*")}
-        with monkeypatch.context() as patch:
-            exec(script, {}) if script else None
-            patch.setattr(StoragePath, "create_once", StoragePath.create_once)
-            patch.setattr("meddx.score.ledger.list_parts", lambda out: [])
-        assert kept or before
 
 
 def test_a_count_dies_at_that_time_only(monkeypatch: pytest.MonkeyPatch) -> None:

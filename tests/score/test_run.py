@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import scoring_helper as helper
 
@@ -164,13 +166,8 @@ def test_too_much_quarantined_is_finished_and_says_so_again(run: Run) -> None:
         assert before in (None, run.files())
         before = run.files()
     assert run.lines[0].startswith("nothing to do")
-    assert len(verify_lines(run)) == 3
-
-
-def verify_lines(run: Run) -> list[str]:
-    with pytest.raises(BooksError, match="was rejected"):  # the proof holds, the share does not
+    with pytest.raises(BooksError, match="was rejected"):  # every row is there, and the share is what it is
         verify(StoragePath.of(run.out))
-    return [*run.lines, "", ""]
 
 
 def test_a_file_that_will_not_open_has_its_own_line(run: Run) -> None:
@@ -183,14 +180,10 @@ def test_a_file_that_will_not_open_has_its_own_line(run: Run) -> None:
 
 
 def test_a_file_without_the_column_is_rows_and_an_archive_without_it_is_refused(run: Run) -> None:
-    rng = np.random.default_rng(0)
+    path = run.data.with_name("e")
+    path.mkdir()
+    pq.write_table(pa.table({"case_id": list("abcde")}), path / "a.parquet")
     with pytest.raises(DataError, match="no file has the columns that the bundle needs: x"):
-        path = run.data.with_name("e")
-        path.mkdir()
-        helper.write_file(path / "a.parquet", rng, "a", 5)
-        import pyarrow.parquet as pq
-
-        pq.write_table(pq.read_table(path / "a.parquet", columns=["case_id"]), path / "a.parquet")
         run(data=path)
     (run.data / "a.parquet").write_bytes((path / "a.parquet").read_bytes())
     assert not run.out.exists()

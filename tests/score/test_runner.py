@@ -58,6 +58,16 @@ def test_the_attempt_that_comes_second_drops_its_rows(tmp_path: Path, monkeypatc
     assert {path: path.read_bytes() for path in (tmp_path / "o").iterdir()} == before
 
 
+def test_twin_without_create_once_the_second_attempt_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, tasks = make_job(tmp_path)
+    list(run_here(job, tasks))
+    before = {path: path.stat().st_ino for path in (tmp_path / "o").iterdir()}
+    monkeypatch.setattr(StoragePath, "exists", lambda self: False)
+    monkeypatch.setattr(StoragePath, "create_once", lambda self, data: self.replace(data) is None)
+    assert [one.state for one in run_here(job, tasks)] == ["published"] * 2
+    assert all(path.stat().st_ino != inode for path, inode in before.items())
+
+
 @pytest.mark.parametrize(
     ("error", "kind"), [(ValueError("patient Smith"), "crashed"), (MemoryError(), "memory"), (KeyError("x"), "crashed")]
 )

@@ -1,0 +1,36 @@
+# Two commands matter: make demo, make test.  Needs Python 3.11 or newer and nothing else.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: demo test check docs clean
+
+demo: .venv/installed
+	$(BIN)/python jobs/demo.py
+
+test: .venv/tested-with
+	$(BIN)/python -m pytest --cov=meddx --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+check: .venv/tested-with
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not ray and not slow"
+
+docs: .venv/installed
+	$(BIN)/python -m meddx.stages.docs
+
+clean:
+	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* *.egg-info
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "meddx needs Python 3.11 or newer; found $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install -q -e '.[imaging]'
+	touch $@
+
+.venv/tested-with: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@ .venv/installed

@@ -1,0 +1,8 @@
+"""`meddx train` as a job:  ray job submit --working-dir . -- python jobs/train.py ..."""
+
+import sys
+
+from meddx.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -1,0 +1,177 @@
+"""1 = 2 = 3 = 4 workers; and each rule that makes it so, switched off, makes it fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from meddx.errors import RecipeError
+from meddx.storage import StoragePath
+from meddx.train import gradient
+from meddx.train.batches import Loader
+from meddx.train.checkpoint import CheckpointStore
+from meddx.train.communicate import Alone
+from meddx.train.gradient import FlatGradient, GradientStep, SharedBuffers
+from meddx.train.loop import RankRun
+from meddx.train.machine import Machine
+from meddx.train.task import Task, TrainData
+
+STEPS = 6  # 122 rows of two epochs in batches of 24: the sixth step is short, and one step spans two epochs
+
+
+@pytest.fixture
+def trace(in_lockstep: Any, tmp_path: Path) -> Callable[..., dict[str, torch.Tensor]]:
+    """The gradients of every step, the losses, and the weights and buffers at the end, by rank 0 of `world` ranks."""
+
+    def run(task: Task, data: TrainData, world: int, precision: Any = "fp64") -> dict[str, torch.Tensor]:
+        def job(communicator: Any) -> dict[str, torch.Tensor]:
+            store = CheckpointStore(StoragePath.of(tmp_path), "f")
+            rank = RankRun(task, data, communicator, store, Machine("cpu", 1, precision), print)
+            seen = {}
+            for step in range(STEPS):
+                rank.one_step()
+                seen[f"gradient {step}"] = rank.gradient.flat.vector.clone()
+            return {**seen, **{name: tensor.clone() for name, tensor in rank.model.state_dict().items()}}
+
+        ranks = in_lockstep(world, job)
+        for other in ranks[1:]:
+            assert all(torch.equal(tensor, other[name]) for name, tensor in ranks[0].items())
+        return dict(ranks[0])
+
+    return run
+
+
+def assert_equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], tolerance: float = 1e-9) -> None:
+    for name, tensor in one.items():
+        worst = float((tensor.double() - two[name].double()).abs().max() / tensor.double().abs().max().clamp(min=1e-3))
+        assert worst <= tolerance, f"{name}: {worst}"
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_the_number_of_workers_changes_nothing(kind: str, toy_task: Any, toy_data: Any, trace: Any) -> None:
+    task, data = toy_task(kind, imbalance="class_weights"), toy_data(kind)
+    alone = trace(task, data, 1)
+    for world in (2, 3, 4):
+        assert_equal(trace(task, data, world), alone)
+    counters = [int(tensor) for name, tensor in alone.items() if name.endswith("num_batches_tracked")]
+    assert counters == [STEPS] * 3  # a step is one batch for BatchNorm, whatever the number of shards
+
+
+def test_more_workers_than_shards_in_a_short_batch(toy_task: Any, toy_data: Any, trace: Any) -> None:
+    task, data = toy_task(shards=4, batch=13), toy_data(cases=33)  # the last batch: one row more than 5 x 13
+    assert_equal(trace(task, data, 4), trace(task, data, 1))
+
+
+def test_fp32_is_equal_to_rounding(toy_task: Any, toy_data: Any, trace: Any) -> None:
+    task, data = toy_task(model={"hidden": 16}), toy_data()
+    one, three = trace(task, data, 1, "fp32"), trace(task, data, 3, "fp32")
+    assert_equal({"gradient 0": one["gradient 0"]}, three, 1e-5)
+
+
+def test_twin_seed_by_rank(toy_task: Any, toy_data: Any, trace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradient, "seed_of", lambda *words: int(threading.current_thread().name[-1]))
+    with pytest.raises(AssertionError, match="gradient"):
+        assert_equal(trace(toy_task(), toy_data(), 2), trace(toy_task(), toy_data(), 1))
+
+
+def test_twin_buffers_not_reset(toy_task: Any, toy_data: Any, trace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SharedBuffers, "reset", lambda self: None)
+    with pytest.raises(AssertionError, match="running_mean|num_batches"):
+        assert_equal(trace(toy_task(), toy_data(), 2), trace(toy_task(), toy_data(), 1))
+
+
+def test_twin_buffers_not_shared(toy_task: Any, toy_data: Any, trace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SharedBuffers, "publish", lambda self, communicator, pieces: None)
+    with pytest.raises(AssertionError):
+        assert_equal(trace(toy_task(), toy_data(), 2), trace(toy_task(), toy_data(), 1))
+
+
+PLAIN = {"dropout": 0.0, "fusion": {"kind": "concat"}, "encoders": {"film": {"kind": "cnn", "settings": {"norm": "none"}},
+                                                                    "table": {"kind": "mlp", "settings": {"dropout": 0.0}}}}  # fmt: skip
+
+
+def plain_gradient(task: Task, data: TrainData, rows: np.ndarray) -> torch.Tensor:
+    """What a reader would write: the mean loss over the known labels of the whole batch, in one forward."""
+    torch.manual_seed(0)
+    model = task.network().double()
+    loader = Loader(data.train, data.train_labels, task.specs, Machine("cpu", 1, "fp64"))
+    labels, known = loader.targets(rows)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(model(loader.inputs(rows)), labels, reduction="none")
+    each[known].mean().backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
+
+
+def sharded_gradient(task: Task, data: TrainData) -> tuple[torch.Tensor, np.ndarray]:
+    torch.manual_seed(0)
+    model = task.network().double()
+    flat = FlatGradient(model)
+    loader = Loader(data.train, data.train_labels, task.specs, Machine("cpu", 1, "fp64"))
+    stream = gradient.Stream(len(loader), task.options.batch, task.options.epochs, 0)
+    GradientStep(task, model, loader, data.train_ids, stream, Alone(), flat, SharedBuffers(model), None)(0)
+    return flat.vector[:-1], stream.rows(0)[0]
+
+
+@pytest.mark.parametrize("pieces", [1, 5, 12])
+def test_shards_add_up_to_the_plain_gradient(pieces: int, toy_task: Any, toy_data: Any) -> None:
+    task, data = toy_task("multilabel", PLAIN, shards=pieces, augment={}), toy_data("multilabel")  # 40 % of the labels unknown
+    sharded, rows = sharded_gradient(task, data)
+    assert torch.allclose(sharded, plain_gradient(task, data, rows), rtol=1e-9, atol=1e-12)
+
+
+def test_twin_mean_of_shard_means(toy_task: Any, toy_data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, data = toy_task("multilabel", PLAIN, augment={}), toy_data("multilabel")
+    whole = GradientStep._shard
+
+    def own_mean(self: GradientStep, step: int, piece: int, rows: np.ndarray, epochs: np.ndarray, total: torch.Tensor) -> None:
+        own = gradient.denominator(task.head, *self.loader.targets(rows), None)
+        whole(self, step, piece, rows, epochs, own * 12)
+
+    monkeypatch.setattr(GradientStep, "_shard", own_mean)
+    sharded, rows = sharded_gradient(task, data)
+    assert not torch.allclose(sharded, plain_gradient(task, data, rows), rtol=1e-3, atol=1e-6)
+
+
+def test_a_batch_without_a_known_label_has_no_gradient(toy_task: Any, toy_data: Any) -> None:
+    task, data = toy_task("multilabel", shards=2), toy_data("multilabel")
+    data.train_labels.known[:] = False
+    sharded, _ = sharded_gradient(task, data)
+    assert torch.equal(sharded, torch.zeros_like(sharded))
+
+
+def test_buffers_that_no_shard_changes_keep_every_bit() -> None:
+    class Constant(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("third", torch.tensor([1 / 3, float("inf"), float("-inf")]))
+            self.register_buffer("flag", torch.tensor([True, False]))
+
+    model = Constant()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = SharedBuffers(model)
+    buffers.remember()
+    for _ in range(3):
+        buffers.reset()
+        buffers.collect()
+    buffers.publish(Alone(), 3)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+def test_gradients_are_views_in_the_parameters_layout() -> None:
+    model = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    flat = FlatGradient(model)
+    model(torch.rand(2, 3, 5, 5)).sum().backward()
+    assert model.weight.grad is not None and model.weight.grad.stride() == model.weight.stride()
+    assert model.weight.grad.data_ptr() == flat.vector.data_ptr()
+    assert flat.vector[:-1].abs().sum() > 0 and flat.loss == 0
+
+
+def test_parameters_of_two_types_are_refused() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1).double())
+    with pytest.raises(RecipeError, match="2 types"):
+        FlatGradient(model)
