@@ -162,14 +162,20 @@ def _convert(
         if pa.types.is_string(to):
             return _masked(_as_text(values), missing), None
         if pa.types.is_floating(to):
-            numbers = values.cast(pa.float64())
-            numbers = pc.if_else(pc.fill_null(pc.is_nan(numbers), False), pa.scalar(None, pa.float64()), numbers)
-            return pc.if_else(missing.found_in_numbers(numbers), pa.scalar(None, pa.float64()), numbers), None
+            return _numbers(values.cast(pa.float64()), missing), None
         return values.cast(to, safe=not pa.types.is_timestamp(to)), None
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(
             f"the column {name!r} ({values.type}) does not fit into {to}", "the Parquet source", "declare it under `text`"
         ) from error
+
+
+def _numbers(values: pa.Array, missing: MissingCodes) -> pa.Array:
+    """NaN and missing codes as null; each step only where there is something to do, for there may be thousands of columns."""
+    nothing = pa.scalar(None, pa.float64())
+    if pc.any(pc.is_nan(values)).as_py():
+        values = pc.if_else(pc.fill_null(pc.is_nan(values), False), nothing, values)
+    return pc.if_else(missing.found_in_numbers(values), nothing, values) if len(missing.numbers) else values
 
 
 def _as_text(values: pa.Array) -> pa.Array:

@@ -5,6 +5,7 @@ Only scikit-learn's and numpy's own types end in a model, so that skops can stor
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from meddx.models.options import BaselineOptions
 from meddx.models.search import log_loss, splits
 
 LIMIT = 20.0  # largest log-odds
-_TREES, _LEAVES = 300, 512  # a forest's size is bounded: about 20 MB
+_TREES, _SEARCH_TREES, _LEAVES = 200, 50, 512  # a forest's size is bounded: about 15 MB
 
 
 class KnownLabels(Protocol):
@@ -118,11 +119,12 @@ def _forest(features: np.ndarray, labels: np.ndarray, trials: int, seed: int, gr
     def make(leaf: int, trees: int) -> Any:
         return RandomForestClassifier(n_estimators=trees, min_samples_leaf=leaf, max_leaf_nodes=_LEAVES, max_features="sqrt", random_state=seed, n_jobs=n_jobs)
 
-    sizes = [leaf for leaf in (5, 20, 2, 50, 10, 100, 1, 200)[:trials] if leaf <= max(1, len(labels) // 10)] or [1]
+    sizes = [leaf for leaf in (5, 20, 2, 50, 100)[:trials] if leaf <= max(1, len(labels) // 10)] or [1]
     losses = np.zeros(len(sizes))
-    for fit, held in splits(labels, groups, seed, features.shape[1]) if len(sizes) > 1 else ():
+    folds = splits(labels, groups, seed, features.shape[1]) if len(sizes) > 1 else iter(())
+    for fit, held in itertools.islice(folds, 2):  # leaf sizes differ by more than the noise of two folds
         for place, leaf in enumerate(sizes):
-            model = make(leaf, _TREES // 4).fit(features[fit], labels[fit])
+            model = make(leaf, _SEARCH_TREES).fit(features[fit], labels[fit])
             losses[place] += log_loss(model.predict_proba(features[held]), _numbers(labels, labels[held]))
     best = make(sizes[int(losses.argmin())], _TREES).fit(features, labels)
     return best.set_params(n_jobs=None)  # the machine that scores decides for itself

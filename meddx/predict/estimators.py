@@ -47,6 +47,7 @@ SKLEARN = frozenset(
         "preprocessing._label.LabelEncoder",
         "preprocessing._encoders.OneHotEncoder",
         "preprocessing._encoders.OrdinalEncoder",
+        "preprocessing._target_encoder.TargetEncoder",
         "preprocessing._function_transformer.FunctionTransformer",
         "impute._base.SimpleImputer",
         "impute._base.MissingIndicator",

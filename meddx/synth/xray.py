@@ -31,13 +31,14 @@ CASES = ("accession_no", "patient_no", "site", "age", "sex", *COVARIATES, "findi
 TRUTH = ("accession_no", "probability", "strength", "left", "top", "right", "bottom", "area", "file", "file_state")
 
 
-def make(patients: int, out: StoragePath | str | Path, *, seed: int = 0, broken: int = len(BREAKAGES), size: int = 64) -> dict[str, Any]:
+def make(patients: int, out: StoragePath | str | Path, *, seed: int = 0, broken: int | None = None, size: int = 64) -> dict[str, Any]:
     """Write the archive and return its record.
 
-    `broken` files (at most one a patient) cannot be read as films; `size` is a film's height and width in pixels.  The same
-    arguments give the same bytes.  A folder that holds the finished archive is left as it is; one that holds anything else
+    `broken` files (default: one of each kind; at most one a patient) cannot be read as films; `size` is a film's height and
+    width in pixels.  The same arguments give the same bytes.  A folder that holds the finished archive is left as it is; one that holds anything else
     raises OutputError.
     """
+    broken = min(len(BREAKAGES), patients) if broken is None else broken
     if size < 32 or not 0 <= broken <= patients or not 1 <= patients <= 999_999:
         raise RecipeError("patients: 1 to 999999, broken: 0 to patients, size: 32 pixels or more", "synth xray")
     if importlib.util.find_spec("pydicom") is None or importlib.util.find_spec("gdcm") is None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -38,7 +37,8 @@ def film(pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, **fields: obj
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = (3, "RGB") if pixels.ndim == 3 else (1, "MONOCHROME2")
     if pixels.ndim == 3:
         dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits, bits - 1, int(pixels.dtype.kind == "i")
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     for name, value in fields.items():
         setattr(dataset, name, value)
@@ -62,7 +62,9 @@ def reason(data: bytes) -> str:
     return why.value.reason
 
 
-@pytest.mark.parametrize("name", ["MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm"])
+@pytest.mark.parametrize(
+    "name", ["MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm"]
+)
 def test_every_lossless_syntax_gives_the_same_pixels(name):
     assert dicom.decode(shipped(name).read_bytes())["image"] == dicom.decode(shipped("MR_small.dcm").read_bytes())["image"]
 
@@ -125,7 +127,16 @@ def test_acquired_at(fields, stamp):
 
 
 def test_a_folder_of_all_that_pydicom_ships(tmp_path, make):
-    for name in ("MR_small.dcm", "CT_small.dcm", "SC_rgb_rle.dcm", "MR_truncated.dcm", "badVR.dcm", "rtplan.dcm", "SC_rgb_rle_2frame.dcm", "JPGExtended.dcm"):
+    for name in (
+        "MR_small.dcm",
+        "CT_small.dcm",
+        "SC_rgb_rle.dcm",
+        "MR_truncated.dcm",
+        "badVR.dcm",
+        "rtplan.dcm",
+        "SC_rgb_rle_2frame.dcm",
+        "JPGExtended.dcm",
+    ):
         shutil.copy(shipped(name), tmp_path / name)
     whole = tmp_path / "files"
     whole.mkdir()
@@ -218,9 +229,9 @@ def test_the_real_series(shared_data, tmp_path, make):
 
     films = tmp_path / "series"
     with tarfile.open(shared_data / "dicom_mr_series/structural.tar.xz") as archive:
-        archive.extractall(films, filter="data")
+        slices = [one for one in archive if one.isfile()][:60]
+        archive.extractall(films, members=slices, filter="data")
     made = make({"path": films, "format": "dicom"}, {"id": "sop_instance_uid", "patient": "dicom_patient_id"})
-    assert made.table.num_rows == 384
+    assert made.table.num_rows == len(slices) == 60
     assert set(made.column("modality")) == {"MR"}
     assert headers.picture_size(made.column("image")[0]).pixels == made.column("pixel_rows")[0] * made.column("pixel_columns")[0]
-    assert pydicom.__version__ >= "3"

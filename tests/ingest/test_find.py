@@ -24,7 +24,12 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("pattern", "expected"),
-    [("*.csv", ["a.csv"]), ("*/*.csv", ["deep/c.csv"]), ("**/*.csv", ["a.csv", "deep/c.csv", "deep/er/d.csv"]), ("?.csv*", ["a.csv", "b.csv.gz"])],
+    [
+        ("*.csv", ["a.csv"]),
+        ("*/*.csv", ["deep/c.csv"]),
+        ("**/*.csv", ["a.csv", "deep/c.csv", "deep/er/d.csv"]),
+        ("?.csv*", ["a.csv", "b.csv.gz"]),
+    ],
 )
 def test_patterns(folder, pattern, expected):
     assert names(find(SourceOptions(path=f"{folder}/{pattern}"))) == expected
@@ -58,7 +63,13 @@ def test_endings_of_text(tmp_path, name):
 def test_what_is_not_there_is_said(tmp_path):
     (tmp_path / "a.what").write_text("x")
     (tmp_path / "empty").mkdir()
-    for path, message in (("no", "not there"), ("a.what", "says no format"), ("*.csv", "no file matches"), ("empty", "holds no file"), ("", "ending says")):
+    for path, message in (
+        ("no", "not there"),
+        ("a.what", "says no format"),
+        ("*.csv", "no file matches"),
+        ("empty", "holds no file"),
+        ("", "ending says"),
+    ):
         with pytest.raises(DataError, match=message):
             find(SourceOptions(path=f"{tmp_path}/{path}"))
     with pytest.raises(DataError, match="no file of the format parquet"):

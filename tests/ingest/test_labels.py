@@ -25,7 +25,9 @@ def labelled(films, match="file_stem", table="labels.csv", **keys):
 
 
 def test_both_sides_are_accounted_for(films, make):
-    (films / "labels.csv").write_text("image_no,who,finding,age\n000,01,yes,50\n001,01,no,\n1,02,no,9\n002,02,?,7\n001,03,yes,1\n,04,yes,2\n9,1,2,3,4\n")
+    (films / "labels.csv").write_text(
+        "image_no,who,finding,age\n000,01,yes,50\n001,01,no,\n1,02,no,9\n002,02,?,7\n001,03,yes,1\n,04,yes,2\n9,1,2,3,4\n"
+    )
     made = make(labelled(films, missing=["?"]), CASE)
     assert made.column("case_id") == ["000", "001", "002", "003", "004"]  # the label table itself is no image
     assert made.column("patient_id") == ["01", "01", "02", None, None]

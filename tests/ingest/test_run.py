@@ -34,7 +34,7 @@ def test_diabetes(shared_data, make):
 
 
 def test_heart_without_header(shared_data, make):
-    names = "age sex cp trestbps chol fbs restecg thalach exang oldpeak slope ca thal num".split()
+    names = ["age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca", "thal", "num"]
     source = {"path": shared_data / "heart_uci/processed.cleveland.data", "header": False, "columns": names, "missing": ["?", "NaN", "nan"]}
     made = make({**source, "missing_in": {"age": "63"}}, {"id": "@row", "patient": "@case"}, text=("num",))
     assert made.column("case_id")[0] == "row-000000001"
@@ -89,7 +89,7 @@ def test_files_of_different_columns_are_refused(tmp_path, make):
 
 
 def test_mixed_encodings_lose_only_their_rows(csv_file, make):
-    body = "id,ort\n".encode() + "".join(f"{i},Köln\n" for i in range(30)).encode() + "30,Köln\n".encode("latin-1") + b"31,Ulm\n"
+    body = b"id,ort\n" + "".join(f"{i},Köln\n" for i in range(30)).encode() + "30,Köln\n".encode("latin-1") + b"31,Ulm\n"
     made = make({"path": csv_file(body)})
     assert made.record["encoding"] == "utf-8"
     assert (made.reasons, made.quarantine[0]["row"]) == (["bytes_undecodable"], 31)

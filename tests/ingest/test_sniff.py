@@ -23,7 +23,16 @@ def test_a_csv_as_written(csv_file):
     assert found.table.column("id").to_pylist() == ["0012", "0013", "14"]
     assert found.table.column("b").to_pylist()[0] == "NA"
     text = "\n".join(found.notes)
-    for part in ("encoding utf-8", "';'", "1 of 4 rows", "'a': -1 may", "'b': 'NA' may", "'c': dates such", "'e': 999 may", "'id': leading zeros"):
+    for part in (
+        "encoding utf-8",
+        "';'",
+        "1 of 4 rows",
+        "'a': -1 may",
+        "'b': 'NA' may",
+        "'c': dates such",
+        "'e': 999 may",
+        "'id': leading zeros",
+    ):
         assert part in text, part
     assert "'d'" not in text
 

@@ -31,8 +31,10 @@ def write_large(path: Path, rows: int) -> None:
     rng = np.random.default_rng(0)
     with pacsv.CSVWriter(path, pa.schema([("id", pa.int64()), ("a", pa.float64()), ("b", pa.float64()), ("t", pa.string())])) as out:
         for start in range(0, rows, 50_000):
-            texts = ["a note of some words, number %d" % i for i in rng.integers(0, 10**9, 50_000)]
-            out.write(pa.table({"id": np.arange(start, start + 50_000), "a": rng.normal(size=50_000), "b": rng.normal(size=50_000), "t": texts}))
+            texts = [f"a note of some words, number {i}" for i in rng.integers(0, 10**9, 50_000)]
+            out.write(
+                pa.table({"id": np.arange(start, start + 50_000), "a": rng.normal(size=50_000), "b": rng.normal(size=50_000), "t": texts})
+            )
 
 
 def peak_of(path: Path, out: Path) -> int:
@@ -59,5 +61,7 @@ def test_units_may_be_read_alone_and_in_any_order(tmp_path):
     source = SourceOptions(path=str(tmp_path))
     reader = open_reader(find(source), source, ["id"], {})
     assert [unit.offset for unit in reader.units] == [0, 2, 4]
-    alone = {unit.name: [row for block in reader.read_unit(unit) for row in block.table.to_pylist()] for unit in reversed(list(reader.units))}
+    alone = {
+        unit.name: [row for block in reader.read_unit(unit) for row in block.table.to_pylist()] for unit in reversed(list(reader.units))
+    }
     assert alone["1.csv"] == [{"id": "10", "x": 1.0}, {"id": "11", "x": 1.5}]

@@ -27,7 +27,9 @@ def test_row_numbers_step_over_bad_rows_and_quoted_newlines(csv_file):
     assert read_all(path) == ([b"1", b"3\n3", b"5", b"6"], [1, 3, 5, 6], [2, 4, 7])
 
 
-@pytest.mark.parametrize("keys", [{"skip_rows": 2}, {"header": False, "columns": ["a", "b"]}, {"skip_rows": 2, "header": False, "columns": ["a", "b"]}])
+@pytest.mark.parametrize(
+    "keys", [{"skip_rows": 2}, {"header": False, "columns": ["a", "b"]}, {"skip_rows": 2, "header": False, "columns": ["a", "b"]}]
+)
 def test_row_numbers_do_not_depend_on_what_stands_before_them(csv_file, keys):
     lead = "one line\nanother\n" * int("skip_rows" in keys)
     header = "a,b\n" * keys.get("header", True)

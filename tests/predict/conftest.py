@@ -41,7 +41,12 @@ def png(pixels: np.ndarray) -> bytes:
 
     height, width = pixels.shape
     lines = b"".join(b"\0" + line.tobytes() for line in pixels)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(lines))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +72,9 @@ def patients() -> pa.Table:
 
 def labels_of(kind: str, table: pa.Table) -> Labels:
     sick, grade = table["label"].to_numpy(), table["grade"].to_numpy()
-    values = {"binary": sick.astype(np.float32), "multiclass": grade, "multilabel": np.stack([sick, grade == 2], 1).astype(np.float32)}[kind]
+    values = {"binary": sick.astype(np.float32), "multiclass": grade, "multilabel": np.stack([sick, grade == 2], 1).astype(np.float32)}[
+        kind
+    ]
     return Labels(values, np.ones(values.shape, bool))
 
 
@@ -80,7 +87,9 @@ def network_parts(preparations: Preparations, head: dict[str, Any], kind: str) -
     torch.manual_seed(0)
     model = build_model(ModelOptions(hidden=16), encoders, preparations.specs(), head)
     return NetworkParts(
-        ModelOptions(hidden=16).model_dump(mode="json"), {name: one.model_dump(mode="json") for name, one in encoders.items()}, model.state_dict()
+        ModelOptions(hidden=16).model_dump(mode="json"),
+        {name: one.model_dump(mode="json") for name, one in encoders.items()},
+        model.state_dict(),
     )
 
 
@@ -91,7 +100,10 @@ def parts_and_logits(predictor: str, preparations: Preparations, head: dict[str,
     if predictor in ("mlp", "cnn"):
         parts = network_parts(preparations, head, predictor)
         model = build_model(
-            ModelOptions(hidden=16), {name: EncoderOptions.model_validate(one) for name, one in parts.encoders.items()}, preparations.specs(), head
+            ModelOptions(hidden=16),
+            {name: EncoderOptions.model_validate(one) for name, one in parts.encoders.items()},
+            preparations.specs(),
+            head,
         )
         model.load_state_dict(parts.weights)
         return parts, network_logits(model, prepared, plan)
@@ -109,7 +121,9 @@ Maker = Callable[..., StoragePath]
 def make_bundle(patients: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Maker:
     """make(predictor, kind, cohort, optional) -> path of a new bundle; predictor mlp, cnn, or a baseline's kind."""
 
-    def make(predictor: str = "logistic", kind: str = "binary", *, cohort: CohortOptions | None = None, optional: bool = False, **more: Any) -> StoragePath:
+    def make(
+        predictor: str = "logistic", kind: str = "binary", *, cohort: CohortOptions | None = None, optional: bool = False, **more: Any
+    ) -> StoragePath:
         head = HEADS[kind]
         if predictor == "cnn":
             inputs: Any = {"film": ImageInput(kind="image", size=16)}

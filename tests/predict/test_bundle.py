@@ -231,7 +231,9 @@ print(sorted(name for name in sys.argv[2:] if name in sys.modules))
 """
 
 
-@pytest.mark.parametrize("predictor, unwanted", [("mlp", ["ray", "cv2", "monai", "sklearn", "skops"]), ("logistic", ["ray", "cv2", "monai", "torch"])])
+@pytest.mark.parametrize(
+    "predictor, unwanted", [("mlp", ["ray", "cv2", "monai", "sklearn", "skops"]), ("logistic", ["ray", "cv2", "monai", "torch"])]
+)
 def test_predicting_a_table_imports_no_more_than_it_needs(make_bundle, predictor: str, unwanted: list[str]) -> None:
     command = [sys.executable, "-c", SCRIPT, str(make_bundle(predictor)), *unwanted]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -118,7 +118,9 @@ def test_strange_digests_are_refused(make_bundle, raw: bytes) -> None:
 
 @pytest.mark.parametrize("predictor, name", [("mlp", "weights.safetensors"), ("logistic", "model.skops")])
 @pytest.mark.parametrize("shape", ["pickle", "torch"])
-def test_a_pickle_in_place_of_the_model_is_refused_and_does_not_run(make_bundle, tmp_path: Path, predictor: str, name: str, shape: str) -> None:
+def test_a_pickle_in_place_of_the_model_is_refused_and_does_not_run(
+    make_bundle, tmp_path: Path, predictor: str, name: str, shape: str
+) -> None:
     import torch
 
     marker, stream = tmp_path / "marker", io.BytesIO()

@@ -135,11 +135,15 @@ def test_multilabel_is_one_fit_a_label_and_unknown_labels_do_not_count() -> None
     assert found["slope"][1] == alone["slope"][0]
 
 
-@pytest.mark.parametrize("head, logits", [(BINARY, [[0.3], [-2.0]]), (MULTICLASS, [[1.0, 2, 3], [0, 0, 9]]), (MULTILABEL, [[1.0, -1], [800, -800]])])
+@pytest.mark.parametrize(
+    "head, logits", [(BINARY, [[0.3], [-2.0]]), (MULTICLASS, [[1.0, 2, 3], [0, 0, 9]]), (MULTILABEL, [[1.0, -1], [800, -800]])]
+)
 def test_none_is_what_the_head_says(head: dict, logits: list) -> None:
     found = fit_calibration("none", head, np.array(logits), all_known(np.zeros(2)))
     assert found == {"kind": "none"}
-    np.testing.assert_allclose(apply_calibration(found, head, np.array(logits)), Head(head["kind"], head["classes"]).probabilities(np.array(logits)))
+    np.testing.assert_allclose(
+        apply_calibration(found, head, np.array(logits)), Head(head["kind"], head["classes"]).probabilities(np.array(logits))
+    )
 
 
 def test_refusals() -> None:

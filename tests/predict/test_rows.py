@@ -26,7 +26,11 @@ def test_ids_are_text_and_a_missing_one_is_the_number_of_the_row() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [pa.array(["a", None, "b"]).dictionary_encode(), pa.array(["a", None, "b"], pa.large_string()), pa.array(["a", None, "b"], pa.string_view())],
+    [
+        pa.array(["a", None, "b"]).dictionary_encode(),
+        pa.array(["a", None, "b"], pa.large_string()),
+        pa.array(["a", None, "b"], pa.string_view()),
+    ],
 )
 def test_every_type_of_text_is_text(values: pa.Array) -> None:
     found = as_table(pa.table({"x": [1.0, 2, 3], "c": values}), COLUMNS)
@@ -35,7 +39,9 @@ def test_every_type_of_text_is_text(values: pa.Array) -> None:
     assert not pa.types.is_string_view(found["c"].type)
 
 
-@pytest.mark.parametrize("series", [pd.Categorical(["a", None, "b"]), pd.array(["a", None, "b"], dtype="string"), np.array(["a", np.nan, "b"], object)])
+@pytest.mark.parametrize(
+    "series", [pd.Categorical(["a", None, "b"]), pd.array(["a", None, "b"], dtype="string"), np.array(["a", np.nan, "b"], object)]
+)
 def test_every_type_of_a_frames_text_is_text(series: object) -> None:
     assert as_table(pd.DataFrame({"x": [1, 2, 3], "c": series}), COLUMNS)["c"].to_pylist() == ["a", None, "b"]
 
