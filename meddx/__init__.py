@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +15,5 @@ __all__ = ["Bundle", "__version__"]
 def __getattr__(name: str) -> Any:
     """`meddx.Bundle`, imported when it is first used, so that `import meddx` is instant."""
     if name == "Bundle":
-        from meddx.predict.bundle import Bundle
-
-        return Bundle
+        return import_module("meddx.predict.bundle").Bundle
     raise AttributeError(f"module 'meddx' has no attribute {name!r}")

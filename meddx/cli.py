@@ -101,12 +101,14 @@ def score(
     out: Annotated[str | None, typer.Option(help="the folder of the predictions")] = None,
     workers: Annotated[int, typer.Option(min=0, help="0: in this process; N: that many Ray actors")] = 0,
     check: Annotated[bool, typer.Option("--check", help="say what would be done, and do nothing")] = False,
+    status: Annotated[bool, typer.Option("--status", help="say how far it is")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="read every part back and prove the books")] = False,
 ) -> None:
     """Score every row of DATA exactly once; run the same command again to go on after a stop."""
     from meddx.stages.score import score_command
 
-    score_command(bundle, data, out, workers=workers, check=check, verify=verify, log=Console())
+    look = next((name for name, asked in (("check", check), ("status", status), ("verify", verify)) if asked), None)
+    score_command(bundle, data, out, workers=workers, look=look, log=Console())
 
 
 @app.command()

@@ -24,6 +24,7 @@ class TargetOptions(Options):
 
     kind: Literal["binary", "multiclass", "multilabel"] = Field(description="the kind of answer")
     column: Text | None = Field(None, description="the column with the answer (binary, multiclass)")
+    outcome: str | None = Field(None, description="what a positive case has, in a reader's words, such as malignant (binary)")
     columns: Texts = Field((), description="the columns with the answers, one a label (multilabel)")
     positive: Texts = Field((), description="the values that mean yes (binary, multilabel): always named")
     negative: Texts = Field((), description="the values that mean no (binary, multilabel)")

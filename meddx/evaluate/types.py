@@ -25,6 +25,7 @@ class Truth:
     values   binary [n] of 0 and 1; multiclass [n] of class numbers; multilabel [n, labels] of 0 and 1
     known    [n], or [n, labels] for multilabel; `values` are not looked at where this is False
     column   what the answer is called in the archive, for sentences
+    named    binary: what a positive case has, in a reader's words, where somebody said it
     """
 
     kind: Kind
@@ -32,13 +33,15 @@ class Truth:
     values: NDArray[Any]
     known: NDArray[Any]
     column: str = ""
+    named: str = ""
 
     @property
     def outcome(self) -> str:
         """What a positive case has, in words."""
         if self.kind != "binary":
             return self.column
-        return f"{self.column} = {self.classes[1]}" if self.column else self.classes[1]
+        code = f"{self.column} = {self.classes[1]}" if self.column else self.classes[1]
+        return f"{self.named} ({code})" if self.named else code
 
 
 @dataclass(frozen=True)

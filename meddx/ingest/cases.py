@@ -19,13 +19,15 @@ RESERVED = ("case_id", "patient_id", "predict_at")
 
 
 class SeenIds:
-    """Which ids came before, in 16 bytes an id: sorted runs of digests, each more than twice as long as the next.
+    """Which ids came before, in 16 bytes an id.  A set of Python objects would take 100, which a large archive feels.
 
-    A set of Python objects would take 100 bytes an id, which a large archive feels.
+    Digests lie in 64 buckets by their first bits; a bucket is a few sorted runs, each more than twice as long as the
+    next.  Merging touches one bucket at a time, so it needs no second copy of everything.
     """
 
     def __init__(self) -> None:
-        self._runs: list[np.ndarray] = []
+        self._starts = np.array([bytes([4 * i]) for i in range(64)], "S16")
+        self._buckets: list[list[np.ndarray]] = [[] for _ in self._starts]
 
     def are_new(self, ids: Sequence[str]) -> np.ndarray:
         """bool [n]: true for the first appearance of an id, false for each repeat, here or in an earlier call."""
@@ -34,18 +36,24 @@ class SeenIds:
             return first
         digests = b"".join(hashlib.blake2b(case_id.encode(), digest_size=16).digest() for case_id in ids)
         distinct, places = np.unique(np.frombuffer(digests, "S16"), return_index=True)
-        new = np.ones(len(distinct), bool)
-        for run in self._runs:
-            new &= run[np.minimum(np.searchsorted(run, distinct), len(run) - 1)] != distinct
-        first[places[new]] = True
-        if new.any():
-            self._add(distinct[new])
+        edges = [*np.searchsorted(distinct, self._starts), len(distinct)]
+        new = [_add(runs, distinct[a:b]) for runs, a, b in zip(self._buckets, edges, edges[1:], strict=False)]
+        first[places[np.concatenate(new)]] = True
         return first
 
-    def _add(self, run: np.ndarray) -> None:
-        while self._runs and len(self._runs[-1]) <= 2 * len(run):
-            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
-        self._runs.append(run)
+
+def _add(runs: list[np.ndarray], sorted_digests: np.ndarray) -> np.ndarray:
+    """bool [n]: which of the digests are in none of the sorted runs; those are added to them."""
+    new = np.ones(len(sorted_digests), bool)
+    for run in runs:
+        new &= run[np.minimum(np.searchsorted(run, sorted_digests), len(run) - 1)] != sorted_digests
+    added = sorted_digests[new]
+    while len(added) and runs and len(runs[-1]) <= 2 * len(added):
+        added = np.concatenate([runs.pop(), added])
+        added.sort()
+    if len(added):
+        runs.append(added)
+    return new
 
 
 class CaseMaker:
@@ -75,7 +83,7 @@ class CaseMaker:
         ids = self._ids(block, offset)
         reasons = _not_finite(block.table)
         reasons.update({i: "id_missing" for i, case_id in enumerate(ids) if not case_id and i not in reasons})
-        candidates = [i for i in range(len(ids)) if i not in reasons]
+        candidates = [] if self.by_row else [i for i in range(len(ids)) if i not in reasons]  # row numbers cannot repeat
         new = self._seen.are_new([ids[i] or "" for i in candidates])
         reasons.update({i: "id_duplicate" for i, is_new in zip(candidates, new, strict=True) if not is_new})
         table = self._named(block.table, pa.array(ids, pa.string()))

@@ -192,6 +192,8 @@ def describe(done: Mapping[str, Any]) -> list[str]:
     ]
     lines = [", ".join(how)]
     lines += [f"dates of {name!r} read as {order}" for name, order in done.get("date_orders", {}).items()]
+    if rules := done.get("pixel_rules"):
+        lines.append("pictures made by " + ", ".join(f"{rule} {count:,}" for rule, count in sorted(rules.items())))
     lines += list(done.get("notes", []))
     lines += [f"quarantined as {reason}: {count:,}" for reason, count in done.get("reasons", {}).items()]
     if done.get("reused"):

@@ -184,10 +184,14 @@ def write_bundle(
         versions=versions_for(kind),
     )
     files = {MANIFEST: dump_manifest(page), **_content(predictor)}
-    if clash := sorted(set(files) & set(extra or {})):
-        raise BundleError(f"an extra file cannot have the name {clash[0]}", str(path))
     _open(files, "", allow_code=True)  # the code of an own encoder has just been trained
-    return publish(path, {**files, **(extra or {})}, replace=replace)
+    return publish(path, _joined(files, extra or {}), replace=replace)
+
+
+def _joined(files: Mapping[str, bytes], extra: Mapping[str, bytes]) -> dict[str, bytes]:
+    if clash := sorted({*files} & {*extra}):
+        raise BundleError(f"an extra file cannot have the name {clash[0]}", MANIFEST)
+    return {**files, **extra}
 
 
 def _content(predictor: NetworkParts | EstimatorParts) -> dict[str, bytes]:

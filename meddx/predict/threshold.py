@@ -116,9 +116,7 @@ def choose_threshold(options: ThresholdOptions, probabilities: NDArray[Any], lab
     }
 
 
-def choose_thresholds(
-    options: ThresholdOptions, head: Mapping[str, Any], probabilities: NDArray[Any], labels: Labels
-) -> dict[str, Any]:
+def choose_thresholds(options: ThresholdOptions, head: Mapping[str, Any], probabilities: NDArray[Any], labels: Labels) -> dict[str, Any]:
     """The `threshold` of a bundle for any head: binary as `choose_threshold`, multilabel {"labels": {label: ...}}, multiclass {}.
 
     `probabilities` [n, k] as `apply_calibration` gives them; unknown labels are left out.

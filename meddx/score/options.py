@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
-from typing_extensions import Annotated
 
 from meddx.yamlconf import Options
 
@@ -19,6 +18,8 @@ def _share(value: Any) -> Any:
 class ScoringOptions(Options):
     """What of a row outside the cohort, and how many bad rows are too many."""
 
-    max_rejected: Annotated[float, BeforeValidator(_share)] = Field(0.01, ge=0, le=1, description="share of quarantined rows above which the job ends with exit code 4; `1%` or 0.01")
+    max_rejected: Annotated[float, BeforeValidator(_share)] = Field(
+        0.01, ge=0, le=1, description="share of quarantined rows above which the job ends with exit code 4; `1%` or 0.01"
+    )
     outside_cohort: Literal["mark", "score"] = Field("mark", description="mark: a row without probabilities; score: scored and marked")
     unit_mb: int = Field(48, ge=1, le=512, description="size of the commit unit, about, in MB")

@@ -31,14 +31,14 @@ def make_plan(
     OutputError: `out` belongs to something else, or a planned file changed or vanished.  DataError: nothing to score.
     """
     listing = list_files(find_root(data))
-    while True:
-        plan, generation = _look(out, owner, required, data, listing, options)
-        if generation is None and plan is not None:
-            return plan
-        if generation is not None and generation.number:
-            log(f"new files since the plan: {len(generation.files) + len(generation.broken):,}; they are added to this run")
-        if generation is not None:
-            generation.publish(out)  # whoever won, storage is asked again
+    plan, missing = _look(out, owner, required, data, listing, options)
+    while plan is None or missing is not None:
+        if missing is not None:
+            if plan is not None:
+                log(f"new files since the plan: {len(missing.files) + len(missing.broken):,}; they are added to this run")
+            missing.publish(out)  # whoever was first, storage is asked again
+        plan, missing = _look(out, owner, required, data, listing, options)
+    return plan
 
 
 def check(

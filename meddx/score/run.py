@@ -59,10 +59,7 @@ def score(
         stamp = ledger.Stamp(plan.digests, owner.bundle, owner.rules, token, owner.engine)
         job = Job(bundle, find_root(data), out, stamp, options.outside_cohort == "score", facts.required, bundles)
         tasks = make_tasks(plan.units.values(), ledger.read_parts(out, plan, published), token)
-        start = time.monotonic()
-        failures = _work(job, plan, tasks, workers, address, log)
-        rows = sum(unit.rows for task in tasks for unit in task if unit.id not in failures)
-        recorder.more = {"rows_a_second": round(rows / (time.monotonic() - start), 3)}
+        failures = _work(job, plan, tasks, workers, address, log, recorder)
         _describe(recorder, plan, bundle, data, workers)
         books = _finish(out, plan, options, failures, recorder)
         log(books.line)
@@ -70,8 +67,10 @@ def score(
     return books
 
 
-def _work(job: Job, plan: Plan, tasks: Sequence[Task], workers: int, address: str | None, log: Log) -> dict[str, str]:
-    """Run what is left; unit -> why for what failed."""
+def _work(
+    job: Job, plan: Plan, tasks: Sequence[Task], workers: int, address: str | None, log: Log, recorder: record.Recorder
+) -> dict[str, str]:
+    """Run what is left; unit -> why for what failed.  The rate goes into the record, for the next night's forecast."""
     units = sum(map(len, tasks))
     rows = sum(unit.rows for task in tasks for unit in task)
     place = f"{workers} Ray workers" if workers else "in this process"
@@ -86,8 +85,10 @@ def _work(job: Job, plan: Plan, tasks: Sequence[Task], workers: int, address: st
         breaker.see(outcome)
         done += 0 if outcome.kind else outcome.rows
         now = time.monotonic()
+        rate = done / max(now - start, 1e-9)
+        recorder.more["rows_a_second"] = round(rate, 3)
         if now - said >= SECONDS_A_LINE:
-            rate, said = done / (now - start), now
+            said = now
             log(f"rows {done:,} of {rows:,}; {rate:,.0f} a second; about {(rows - done) / max(rate, 1e-9) / 60:,.0f} minutes left")
     return failures
 

@@ -130,7 +130,7 @@ def _gather(recipe: Recipe, dataset: Dataset, rows: np.ndarray, judged: Sequence
     priors = recipe.comparison.prior_scores
     table = dataset.table(["case_id", *recipe.target.all_columns, *(one.column for one in priors.values())]).take(pa.array(rows))
     labels = coder.encode(table)
-    truth = Truth(coder.kind, coder.classes, labels.values, labels.known, recipe.target.column or "")
+    truth = Truth(coder.kind, coder.classes, labels.values, labels.known, recipe.target.column or "", recipe.target.outcome or "")
     scores = {one.name: _scores(one, table.column("case_id"), recipe.comparison.primary.metric) for one in judged}
     for name, prior in priors.items():
         scores[name] = ModelScores(numbers(table.column(prior.column)), None, kind="prior", higher_means=prior.higher_means)

@@ -20,27 +20,34 @@ def score_run(recipe: Recipe, bundle: StoragePath, *, workers: int, log: Log) ->
     return out
 
 
-def score_command(bundle: str, data: str | None, out: str | None, *, workers: int, check: bool, verify: bool, log: Log) -> None:
-    """`meddx score`: BUNDLE DATA --out DIR, or a recipe for its own network and dataset; `--check` and `--verify` only look."""
-    from meddx.score import audit
-    from meddx.score import run as scoring
+def score_command(bundle: str, data: str | None, out: str | None, *, workers: int, look: str | None, log: Log) -> None:
+    """`meddx score`: BUNDLE DATA --out DIR, or a recipe for its own network and dataset.
 
-    options = ScoringOptions()
+    `look`: `check` says what would be done, `status` how far it is, `verify` proves the books; None scores.
+    """
+    from meddx.score import audit
+    from meddx.score.run import check, score
+
+    options, path, place, target = _places(bundle, data, out)
+    if look is None:
+        score(path, place, target, options=options, workers=workers, log=log)
+        return
+    for line in {
+        "check": lambda: check(path, place, target, options),
+        "status": lambda: audit.status(target),
+        "verify": lambda: audit.verify(target),
+    }[look]():
+        log(line)
+
+
+def _places(bundle: str, data: str | None, out: str | None) -> tuple[ScoringOptions, StoragePath, StoragePath, StoragePath]:
+    """(scoring block, bundle, data, predictions)."""
     if bundle.endswith((".yaml", ".yml")):
         recipe = load(bundle)
-        options, run = recipe.scoring, Run(recipe)
+        run = Run(recipe)
         path = run.bundle(recipe.model.name)
-        place = StoragePath.of(data) if data else run.dataset
         target = StoragePath.of(out) if out else run.predictions(recipe.model.name, read_manifest(path)[1])
-    else:
-        if data is None or out is None:
-            raise RecipeError("scoring with a bundle needs DATA and --out", "command line", "meddx score BUNDLE DATA --out DIR")
-        path, place, target = StoragePath.of(bundle), StoragePath.of(data), StoragePath.of(out)
-    if verify:
-        for line in audit.verify(target):
-            log(line)
-    elif check:
-        for line in scoring.check(path, place, target, options):
-            log(line)
-    else:
-        scoring.score(path, place, target, options=options, workers=workers, log=log)
+        return recipe.scoring, path, StoragePath.of(data) if data else run.dataset, target
+    if data is None or out is None:
+        raise RecipeError("scoring with a bundle needs DATA and --out", "command line", "meddx score BUNDLE DATA --out DIR")
+    return ScoringOptions(), StoragePath.of(bundle), StoragePath.of(data), StoragePath.of(out)

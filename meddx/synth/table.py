@@ -40,8 +40,9 @@ MAX_STAYS = 3
 def make(patients: int, out: StoragePath | str | Path, *, seed: int = 0, broken: int | None = None) -> dict[str, Any]:
     """Write the archive and return its record.
 
-    `broken` rows (default 3, at most one a patient) are cut off in the middle; they keep their rows in truth.csv.  The same arguments give the same bytes.  A folder
-    that holds the finished archive is left as it is; one that holds anything else raises OutputError.
+    `broken` rows (default 3, at most one a patient) are cut off in the middle; they keep their rows in truth.csv.  The same
+    arguments give the same bytes.  A folder that holds the finished archive is left as it is; one that holds anything else
+    raises OutputError.
     """
     broken = min(3, patients) if broken is None else broken
     if not 1 <= patients <= 999_999 or not 0 <= broken <= patients:

@@ -35,8 +35,8 @@ def make(patients: int, out: StoragePath | str | Path, *, seed: int = 0, broken:
     """Write the archive and return its record.
 
     `broken` files (default: one of each kind; at most one a patient) cannot be read as films; `size` is a film's height and
-    width in pixels.  The same arguments give the same bytes.  A folder that holds the finished archive is left as it is; one that holds anything else
-    raises OutputError.
+    width in pixels.  The same arguments give the same bytes.  A folder that holds the finished archive is left as it is; one
+    that holds anything else raises OutputError.
     """
     broken = min(len(BREAKAGES), patients) if broken is None else broken
     if size < 32 or not 0 <= broken <= patients or not 1 <= patients <= 999_999:

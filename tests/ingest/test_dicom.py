@@ -17,6 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from meddx.ingest import dicom, headers
 from meddx.ingest.headers import Unreadable
+from meddx.ingest.run import describe
 
 CASE = {"id": "file_name", "patient": "dicom_patient_id"}
 
@@ -152,11 +153,13 @@ def test_a_folder_of_all_that_pydicom_ships(tmp_path, make):
     assert sorted(made.column("case_id")) == ["CT_small.dcm", "MR_small.dcm", "SC_rgb_rle.dcm"]
     digests = {hashlib.sha256(path.name.encode()).hexdigest()[:16]: path.name for path in whole.iterdir()}
     assert {digests[one["path_digest"]]: one["reason"] for one in made.quarantine} == {
-        "MR_truncated.dcm": "image_truncated", "badVR.dcm": "file_unreadable", "rtplan.dcm": "no_pixels", "SC_rgb_rle_2frame.dcm": "multi_frame",
-        "JPGExtended.dcm": "syntax_unsupported", "text.dcm": "not_dicom", "half.dcm": "image_truncated", "head.dcm": "no_pixels",
+        "MR_truncated.dcm": "image_truncated", "badVR.dcm": "file_unreadable", "rtplan.dcm": "no_pixels",
+        "SC_rgb_rle_2frame.dcm": "multi_frame", "JPGExtended.dcm": "syntax_unsupported", "text.dcm": "not_dicom",
+        "half.dcm": "image_truncated", "head.dcm": "no_pixels",
         ".DS_Store": "junk_file", "empty.dcm": "file_empty", "bomb.dcm": "image_bomb",
     }  # fmt: skip
     assert made.record["pixel_rules"] == {"window": 1, "full_range": 1, "colour": 1}
+    assert "pictures made by colour 1, full_range 1, window 1" in describe(made.record)
 
 
 def test_a_file_without_preamble_is_believed_when_it_has_all_it_needs():

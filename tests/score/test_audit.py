@@ -14,8 +14,11 @@ import pytest
 import scoring_helper as helper
 
 from meddx.errors import BooksError, DataError, IncompleteError, StorageError
+from meddx.score import audit
 from meddx.score.audit import read_predictions, status, verify
+from meddx.score.plan import Generation, Owner, Plan
 from meddx.score.run import score
+from meddx.score.units import Piece, Unit
 from meddx.storage import StoragePath
 
 
@@ -109,6 +112,13 @@ def test_a_plan_that_leaves_rows_out_or_takes_them_twice_is_seen(out: Path) -> N
     place.write_text(json.dumps(page))
     with pytest.raises((BooksError, StorageError, DataError)):
         verify(StoragePath.of(out))
+
+
+@pytest.mark.parametrize(("start", "rows", "said"), [(0, 99, "99 of 100 rows"), (1, 99, "rows 0-1"), (0, 101, "101 of 100 rows")])
+def test_a_plan_whose_pieces_do_not_tile_a_file(start: int, rows: int, said: str) -> None:
+    unit = Unit("u", (Piece("f", "v", start, rows),), 1)
+    plan = Plan((Generation(0, "", Owner("b", {}, {}), "data", 1, {"f": ("v", 1, 100)}, {}, (unit,)),), ("digest",))
+    assert said in next(audit._tiling(plan))
 
 
 def test_repeated_ids_are_counted_and_not_named(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def publish(out, unit_id, data):
 ledger.publish = publish
 """
 
+
 def test_twin_a_writer_on_the_final_name_leaves_a_damaged_part(
     tmp_path: Path, undisturbed: tuple[Path, pa.Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,9 +111,9 @@ def _part(rng: np.random.Generator, cases: int, kind: str) -> tuple[Mapping[str,
 
 @pytest.fixture
 def toy_data() -> Callable[..., TrainData]:
-    """make(kind, cases): 61 cases to train and 23 to validate, by default; row numbers with gaps as in a real split."""
+    """make(kind, cases): 40 cases to train and 23 to validate, by default; row numbers with gaps as in a real split."""
 
-    def make(kind: str = "binary", cases: int = 61) -> TrainData:
+    def make(kind: str = "binary", cases: int = 40) -> TrainData:
         rng = np.random.default_rng(7)
         (train, labels), (validate, validate_labels) = _part(rng, cases, kind), _part(rng, 23, kind)
         return TrainData(train, labels, np.arange(cases, dtype=np.int64) * 3 + 5, validate, validate_labels)
@@ -127,8 +127,9 @@ def toy_task() -> Callable[..., Task]:
 
     def make(kind: str = "binary", model: dict[str, Any] | None = None, **options: Any) -> Task:
         augment = {"flip": True, "rotate": 20, "shift": 0.1, "zoom": 0.1, "crop": 0.1, "intensity": 0.2}
+        small = {"film": {"kind": "cnn", "settings": {"channels": [4, 8, 8]}}}
         settings = {"batch": 24, "epochs": 2, "shards": 12, "augment": augment, "precision": "fp32", **options}
-        network = ModelOptions.model_validate({"dropout": 0.3, "hidden": 16, "fusion": {"kind": "concat", "drop_inputs": 0.2}, **(model or {})})
+        network = ModelOptions.model_validate({"dropout": 0.3, "hidden": 16, "encoders": small, "fusion": {"kind": "concat", "drop_inputs": 0.2}, **(model or {})})
         head = TOY_HEADS[kind]
         return Task(
             network=partial(build_network, network, dict(network.encoders), TOY_SPECS, head),
