@@ -25,13 +25,18 @@ CODE_LIKE = re.compile(r"[+-]?(0\d|\d{16})")
 DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}([T ].*)?")
 PATIENT = re.compile(
     r"^(mrn|pid|pidnum|patient|subject|person|participant)$"
-    r"|(patient|subject|person|participant|pat)[_. ]?(id|no|nr|nbr|num|number|key|uid)$", re.I)
+    r"|(patient|subject|person|participant|pat)[_. ]?(id|no|nr|nbr|num|number|key|uid)$",
+    re.I,
+)
 CASE = re.compile(
-    r"(^|[_. ])(id|no|nr|nbr|sno|number|key|uid|serial|case|encounter|visit|stay|hadm|exam|accession|record)([_. ]|$)|id$", re.I)
+    r"(^|[_. ])(id|no|nr|nbr|sno|number|key|uid|serial|case|encounter|visit|stay|hadm|exam|accession|record)([_. ]|$)|id$", re.I
+)
 CODE = re.compile(r"(_(id|code|cd|type|class)$)|^(icd|diag|dx|zip|code)", re.I)
 LATE = re.compile(
     r"death|dead|died|deceas|surviv|mortal|expire|autops|outcome|discharge|charge|cost|cst$|slos|length_?of_?stay|(^|[_.])los([_.]|$)|follow"
-    r"|relapse|recur|readmi|dnr|hospice|d\.time|(time|days)_to|cens", re.I)
+    r"|relapse|recur|readmi|dnr|hospice|d\.time|(time|days)_to|cens",
+    re.I,
+)
 FREE_TEXT = 40  # characters on average
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import getpass
 import json
 import platform
+import re
 import resource
 import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from meddx import __version__
@@ -37,8 +39,8 @@ class Recorder:
         self.inputs[role] = {"path": str(path), "digest": digest, **more}
 
     def as_dict(self) -> dict[str, Any]:
-        """The record as plain JSON values; `peak_memory_mb` is this process or its largest child so far, in MiB."""
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        """The record as plain JSON values; `peak_memory_mb`: MiB of this process, or of its largest ended child, so far."""
+        peak = max(_own_peak(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
         return {
             "job": self.job,
             "meddx": __version__,
@@ -58,6 +60,13 @@ class Recorder:
         record = self.as_dict()
         (folder / NAME).replace((json.dumps(record, indent=1, sort_keys=False) + "\n").encode())
         return record
+
+
+def _own_peak() -> int:
+    """KiB.  From VmHWM where there is one: getrusage's number is handed down from the process that started this one."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found.group(1)) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def versions() -> dict[str, str]:

@@ -30,8 +30,17 @@ def until_split(page: Recipe, folder: Path) -> Split:
     """What train would do first: ingest, split, all checks."""
     out = StoragePath.of(folder / "dataset")
     ingest(page.source, page.case, page.text_columns, out)
-    return prepare_split(Dataset.open(out), case=page.case, cohort=page.cohort, target=page.target, split=page.split, timing=page.timing,
-                         inputs=page.inputs, never_inputs=page.never_inputs, fingerprint="x")
+    return prepare_split(
+        Dataset.open(out),
+        case=page.case,
+        cohort=page.cohort,
+        target=page.target,
+        split=page.split,
+        timing=page.timing,
+        inputs=page.inputs,
+        never_inputs=page.never_inputs,
+        fingerprint="x",
+    )
 
 
 def write(folder: Path, table: pd.DataFrame, name: str = "cases.csv") -> str:
@@ -42,8 +51,15 @@ def write(folder: Path, table: pd.DataFrame, name: str = "cases.csv") -> str:
 
 def cases(n: int = 200, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    return pd.DataFrame({"case_no": [f"{i:04d}" for i in range(n)], "patient_nr": [f"p{i // 2}" for i in range(n)],
-                         "age": rng.integers(18, 90, n), "lab": rng.normal(size=n).round(3), "y": rng.choice(["NO", "<30", ">30"], n)})
+    return pd.DataFrame(
+        {
+            "case_no": [f"{i:04d}" for i in range(n)],
+            "patient_nr": [f"p{i // 2}" for i in range(n)],
+            "age": rng.integers(18, 90, n),
+            "lab": rng.normal(size=n).round(3),
+            "y": rng.choice(["NO", "<30", ">30"], n),
+        }
+    )
 
 
 def test_labels_and_ids_survive_yaml(tmp_path: Path) -> None:
@@ -54,8 +70,9 @@ def test_labels_and_ids_survive_yaml(tmp_path: Path) -> None:
     assert split.case_ids[0] == "0000" and split.counts["train"]["positive"] > 0
 
 
-@pytest.mark.parametrize("labels", [
-    ("0012", "12"), ("1.0", "0.0"), ("yes", "no"), ("true", "false"), ("#a", "b: c"), ("~", "~x"), ("'", '"')])
+@pytest.mark.parametrize(
+    "labels", [("0012", "12"), ("1.0", "0.0"), ("yes", "no"), ("true", "false"), ("#a", "b: c"), ("~", "~x"), ("'", '"')]
+)
 def test_odd_labels(tmp_path: Path, labels: tuple[str, str]) -> None:
     table = cases()
     table["y"] = [labels[0] if i % 4 == 0 else labels[1] for i in range(len(table))]
@@ -90,8 +107,10 @@ def test_numeric_target_asks_where_yes_begins(tmp_path: Path) -> None:
 def test_refusals_name_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path, cases().assign(note=[f"text {i}" for i in range(200)]))
     for options, told in (
-        ({"target": "yy"}, "did you mean 'y'"), ({"target": "y", "patient": "patient"}, "did you mean 'patient_nr'"),
-        ({"target": "y", "id": "case"}, "did you mean 'case_no'"), ({"target": "y", "positive": "31"}, "holds no '31'"),
+        ({"target": "yy"}, "did you mean 'y'"),
+        ({"target": "y", "patient": "patient"}, "did you mean 'patient_nr'"),
+        ({"target": "y", "id": "case"}, "did you mean 'case_no'"),
+        ({"target": "y", "positive": "31"}, "holds no '31'"),
         ({"target": "note"}, "200 different texts"),
     ):
         with pytest.raises(RecipeError, match=told):
@@ -206,6 +225,16 @@ def test_real_medmnist_keeps_the_official_parts(tmp_path: Path, shared_data: Pat
 
 def test_flow_and_scalar() -> None:
     assert [scalar(one) for one in ("abc", "NO", "1", "0012", "a b", "true", 1, 0.5, True, None)] == [
-        "abc", '"NO"', '"1"', '"0012"', '"a b"', '"true"', "1", "0.5", "true", "null"]
+        "abc",
+        '"NO"',
+        '"1"',
+        '"0012"',
+        '"a b"',
+        '"true"',
+        "1",
+        "0.5",
+        "true",
+        "null",
+    ]
     assert flow({"a": ["x", "y z"], "b": {}}) == '{a: [x, "y z"], b: {}}'
     assert max(map(len, flow([f"name_{i}" for i in range(200)]).splitlines())) < 125

@@ -75,15 +75,21 @@ def _by_value(column: Any, name: str, split: SplitOptions) -> np.ndarray:
             part_of[value] = part
     codes, levels = coded(column)
     if (codes < 0).any():
-        raise DataError(f"{int((codes < 0).sum())} cases have no value in {name!r}, so they belong to no part", f"column {name}",
-                        f'leave them out: cohort: {{leave_out: {{no_part: "{name} is missing"}}}}')
+        raise DataError(
+            f"{int((codes < 0).sum())} cases have no value in {name!r}, so they belong to no part",
+            f"column {name}",
+            f'leave them out: cohort: {{leave_out: {{no_part: "{name} is missing"}}}}',
+        )
     counts = np.bincount(codes, minlength=len(levels))
     strange = [position for position, level in enumerate(levels) if level not in part_of]
     if strange:
         shown = ", ".join(f"{levels[p][:40]!r} ({int(counts[p])} cases)" for p in sorted(strange, key=lambda p: -int(counts[p]))[:5])
         more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
-        raise DataError(f"values of {name!r} belong to no part: {shown}{more}", f"column {name}",
-                        "list them in split.parts, or leave the cases out by a cohort filter")
+        raise DataError(
+            f"values of {name!r} belong to no part: {shown}{more}",
+            f"column {name}",
+            "list them in split.parts, or leave the cases out by a cohort filter",
+        )
     result: np.ndarray = np.array([part_of[level] for level in levels] or [""], dtype=object)[codes]
     return result
 
@@ -96,8 +102,11 @@ def _by_time(made: Assigned, rows: np.ndarray, table: pa.Table, case: CaseOption
     column = table.column("predict_at").take(pa.array(rows))
     gone = int(missing(column).sum())
     if gone:
-        raise DataError(f"{gone} cases have no predict_at, so they belong to no part", "predict_at",
-                        'leave them out: cohort: {leave_out: {undated: "predict_at is missing"}}')
+        raise DataError(
+            f"{gone} cases have no predict_at, so they belong to no part",
+            "predict_at",
+            'leave them out: cohort: {leave_out: {undated: "predict_at is missing"}}',
+        )
     stamps = flat(column.cast(pa.timestamp("us"))).to_numpy(zero_copy_only=False)
     found = parting.by_instant(stamps, starts)
     order = sorted(starts, key=lambda part: starts[part])

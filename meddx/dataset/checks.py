@@ -66,7 +66,9 @@ def patients_across_parts(parts: np.ndarray, patients: np.ndarray, *, by: str = 
     raise LeakError(
         f"{int(crossing.sum())} patients have cases in more than one part; "
         f"{hit} of {len(test)} test cases{share} belong to a patient whom training, tuning or calibration has seen",
-        f"split by {by}", "split: {by: patient} keeps a patient's cases together")
+        f"split by {by}",
+        "split: {by: patient} keeps a patient's cases together",
+    )
 
 
 def exact_copies(
@@ -86,8 +88,10 @@ def exact_copies(
         others = {str(part) for group, count in zip(groups, in_test, strict=True) if count for part in parts[group]} - {"test"}
         raise LeakError(
             f"{hit} of {total} labelled test cases ({hit / total:.1%}) are exact copies of cases in "
-            f"{', '.join(sorted(others, key=_order))}", str(dataset.path),
-            "take the copies out of the archive, or give a case and its copy one patient and split by patient")
+            f"{', '.join(sorted(others, key=_order))}",
+            str(dataset.path),
+            "take the copies out of the archive, or give a case and its copy one patient and split by patient",
+        )
     drop: list[int] = []
     for group in groups:
         last = max(_order(str(part)) for part in parts[group])
@@ -128,8 +132,13 @@ def parts_usable(counts: Mapping[str, Any], labels: Labels, parts: np.ndarray, c
 
 
 def screen_train(
-    dataset: Dataset, columns: Mapping[str, list[str]], inputs: Mapping[str, InputOptions], timing: TimingOptions, made: Assigned,
-    labels: Labels, kind: str,
+    dataset: Dataset,
+    columns: Mapping[str, list[str]],
+    inputs: Mapping[str, InputOptions],
+    timing: TimingOptions,
+    made: Assigned,
+    labels: Labels,
+    kind: str,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The single-column screen of every table column on the labelled train cases; `screen` has the number, `judge` what is refused."""
     names = sorted({name for key, found in columns.items() if isinstance(inputs[key], TableInput) for name in found})

@@ -71,8 +71,11 @@ class Filter:
             yes = np.isin(values, stamps) if node.op == "==" else _ordered(values, node.op, stamps[0])
         elif kind == "text":
             if node.op != "==":
-                raise RecipeError(f"the column {node.column!r} is text: {node.op} has no meaning for it", self.where,
-                                  "use == or in [...], or have it read as numbers (take it out of the page's `text` and `category`)")
+                raise RecipeError(
+                    f"the column {node.column!r} is text: {node.op} has no meaning for it",
+                    self.where,
+                    "use == or in [...], or have it read as numbers (take it out of the page's `text` and `category`)",
+                )
             codes, levels = coded(column)
             yes = np.array([*(level in node.literals for level in levels), False], dtype=bool)[codes]
         elif kind == "empty":

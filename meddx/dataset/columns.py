@@ -72,10 +72,16 @@ def table_columns(options: TableInput, schema: Any, *, after_outcome: Sequence[s
 
 def _refuse_named(name: str, arrow_type: Any, late: set[str], never: Sequence[str]) -> None:
     if name in late:
-        raise LeakError(f"the input names {name!r}, which the page declares as written after the outcome", "inputs: columns",
-                        "take it out of the input, or out of timing.after_outcome")
+        raise LeakError(
+            f"the input names {name!r}, which the page declares as written after the outcome",
+            "inputs: columns",
+            "take it out of the input, or out of timing.after_outcome",
+        )
     if name in never or name in RESERVED:
-        raise LeakError(f"{name!r} is the target, the split, a prior score or an id: it is never an input", "inputs: columns",
-                        "take it out of the input")
+        raise LeakError(
+            f"{name!r} is the target, the split, a prior score or an id: it is never an input",
+            "inputs: columns",
+            "take it out of the input",
+        )
     if kind_of(arrow_type) == "binary":
         raise RecipeError(f"{name!r} holds pictures: a table input cannot use it", "inputs: columns", "give it its own input of kind image")

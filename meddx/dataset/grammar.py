@@ -1,11 +1,11 @@
 """The text of a cohort filter in, a tree of plain conditions out: a small whitelist grammar, never `eval`.
 
-    filter     := and_part ("or" and_part)*
-    and_part   := factor ("and" factor)*
-    factor     := "not" factor | "(" filter ")" | condition
-    condition  := name op literal | name ["not"] "in" "[" literal ("," literal)* "]" | name "is" ["not"] "missing"
-    op         := ">=" | ">" | "<=" | "<" | "==" | "=" | "!="
-    name, literal := a bare word (letters, digits, _ . - + : / %) or a text in single or double quotes
+filter     := and_part ("or" and_part)*
+and_part   := factor ("and" factor)*
+factor     := "not" factor | "(" filter ")" | condition
+condition  := name op literal | name ["not"] "in" "[" literal ("," literal)* "]" | name "is" ["not"] "missing"
+op         := ">=" | ">" | "<=" | "<" | "==" | "=" | "!="
+name, literal := a bare word (letters, digits, _ . - + : / %) or a text in single or double quotes
 """
 
 from __future__ import annotations

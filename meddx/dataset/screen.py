@@ -117,14 +117,17 @@ def judge(
     if guilty:
         first = guilty[0].column
         raise LeakError(
-            f"{len(guilty)} column(s) alone know the answer (AUROC on train, out of fold): {_list(guilty)}", "inputs",
+            f"{len(guilty)} column(s) alone know the answer (AUROC on train, out of fold): {_list(guilty)}",
+            "inputs",
             f"written after the outcome? timing: {{after_outcome: [{first!r}]}}.  "
-            f"Known in time? timing: {{known_at: {{{first!r}: when, in words}}}}")
+            f"Known in time? timing: {{known_at: {{{first!r}: when, in words}}}}",
+        )
     high = [one for one in marked if _height(one) > WARN]
     messages = []
     if high:
-        messages.append(f"{len(high)} column(s) alone reach an AUROC above {WARN:.2f} on train: {_list(high)}; "
-                        "are they known when the case is decided?")
+        messages.append(
+            f"{len(high)} column(s) alone reach an AUROC above {WARN:.2f} on train: {_list(high)}; are they known when the case is decided?"
+        )
     return [asdict(one) for one in marked[:KEPT]], messages
 
 

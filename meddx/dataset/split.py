@@ -52,8 +52,9 @@ class Split:
         if hashlib.sha256(data).hexdigest() != meta["parquet"]:
             raise DataError("split.parquet is not the one that split.json describes", str(place), "make the split again with --fresh")
         if meta["dataset"] != dataset.digest:
-            raise OutputError("the split belongs to another state of the dataset, which was ingested again", str(place),
-                              "make it anew with --fresh")
+            raise OutputError(
+                "the split belongs to another state of the dataset, which was ingested again", str(place), "make it anew with --fresh"
+            )
         table = pq.read_table(io.BytesIO(data), use_threads=False)
         labelled = table.column("labelled").to_numpy()
         return cls(texts(table.column("case_id")), texts(table.column("part")), labelled, meta)
@@ -107,8 +108,17 @@ def prepare_split(
     page or dataset, LeakError and DataError when a check refuses (nothing is written then), RecipeError for names that do not exist.
     """
     place = folder(dataset)
-    blocks = {name: yamlconf.fingerprint(_plain(block)) for name, block in
-              {"case": case, "cohort": cohort, "target": target, "split": split, "timing": timing, "inputs": dict(inputs)}.items()}
+    blocks = {
+        name: yamlconf.fingerprint(_plain(block))
+        for name, block in {
+            "case": case,
+            "cohort": cohort,
+            "target": target,
+            "split": split,
+            "timing": timing,
+            "inputs": dict(inputs),
+        }.items()
+    }
     if (place / "split.json").exists():
         try:
             _same_page(_read_meta(place), fingerprint, blocks, dataset, place)
@@ -126,8 +136,14 @@ def prepare_split(
 
 
 def _make(
-    dataset: Dataset, case: CaseOptions, cohort: CohortOptions, target: TargetOptions, split: SplitOptions, timing: TimingOptions,
-    inputs: Mapping[str, InputOptions], never: Sequence[str],
+    dataset: Dataset,
+    case: CaseOptions,
+    cohort: CohortOptions,
+    target: TargetOptions,
+    split: SplitOptions,
+    timing: TimingOptions,
+    inputs: Mapping[str, InputOptions],
+    never: Sequence[str],
 ) -> tuple[Assigned, Labels, dict[str, Any]]:
     """Assign, check, count.  Pictures are read in batches and only where their digests are needed."""
     coder = TargetCoder(target)

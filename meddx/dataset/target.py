@@ -93,8 +93,14 @@ class TargetCoder:
         shown = ", ".join(f"{levels[p][:40]!r} ({int(counts[p])} cases)" for p in most[:UNKNOWN_SHOWN])
         more = f" and {len(bad) - UNKNOWN_SHOWN} more values" if len(bad) > UNKNOWN_SHOWN else ""
         if self.options.positive_above is not None:
-            return DataError(f"the target holds values that are not numbers: {shown}{more}", f"column {name}",
-                             "declare them missing in the source, or list them in target.unlabelled")
+            return DataError(
+                f"the target holds values that are not numbers: {shown}{more}",
+                f"column {name}",
+                "declare them missing in the source, or list them in target.unlabelled",
+            )
         lists = "target.classes" if self.kind == "multiclass" else "target.positive, target.negative"
-        return DataError(f"the target holds values that the page does not declare: {shown}{more}", f"column {name}",
-                         f"list each of them in {lists} or target.unlabelled, or leave the cases out by a cohort filter")
+        return DataError(
+            f"the target holds values that the page does not declare: {shown}{more}",
+            f"column {name}",
+            f"list each of them in {lists} or target.unlabelled, or leave the cases out by a cohort filter",
+        )

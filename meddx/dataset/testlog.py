@@ -9,6 +9,7 @@ import uuid
 from datetime import UTC, datetime
 
 from meddx.dataset.open import Dataset
+from meddx.storage import StoragePath
 
 NAME = "test_opened"
 
@@ -35,10 +36,10 @@ def open_test(dataset: Dataset, *, job: str, why: str) -> int:
     return times_opened(dataset)
 
 
-def times_opened(dataset: Dataset) -> int:
-    """How often the test part was opened; 0 where there is no log."""
-    place = dataset.path / "split"
-    if dataset.path.on_s3:
+def times_opened(dataset: Dataset | StoragePath) -> int:
+    """How often the test part was opened; 0 where there is no log.  A damaged dataset is named by its path."""
+    place = (dataset if isinstance(dataset, StoragePath) else dataset.path) / "split"
+    if place.on_s3:
         return sum(1 for _ in (place / NAME).list(suffix=".json"))
     log = place / f"{NAME}.jsonl"
     return log.read_bytes().count(b"\n") if log.exists() else 0

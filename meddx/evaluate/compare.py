@@ -24,7 +24,11 @@ METHOD = "95 % intervals: percentile bootstrap by patient, the same resamples fo
 
 
 def compare(
-    models: Mapping[str, ModelScores], truth: Truth, patients: Sequence[str | None] | None, options: ComparisonOptions, *,
+    models: Mapping[str, ModelScores],
+    truth: Truth,
+    patients: Sequence[str | None] | None,
+    options: ComparisonOptions,
+    *,
     train_rates: Sequence[float],
 ) -> dict[str, Any]:
     """The comparison as JSON values (null where undefined, with a `reason`).
@@ -47,8 +51,13 @@ def compare(
         "schema": 1,
         "target": {"kind": truth.kind, "classes": list(truth.classes), "column": truth.column, "outcome": truth.outcome},
         "metrics": {one: metric_name(truth.kind, one) for one in shown},
-        "intervals": {"method": METHOD, "resamples": options.bootstrap, "seed": options.seed, "none": found.no_interval[0] or None,
-                      "none_averaged": found.no_interval[1] or None},
+        "intervals": {
+            "method": METHOD,
+            "resamples": options.bootstrap,
+            "seed": options.seed,
+            "none": found.no_interval[0] or None,
+            "none_averaged": found.no_interval[1] or None,
+        },
         "cases": cases,
         "primary": primary,
         "warnings": warnings(truth, next(one for one in rows if one["name"] == model), cases),
@@ -77,10 +86,18 @@ def _primary(bench: Bench, model: str, against: str, chosen: str, options: Compa
     metric = options.primary.metric
     value, around = bench.difference(metric, model, against)
     primary = {
-        "metric": metric, "metric_name": metric_name(bench.frame.truth.kind, metric), "lower_is_better": metric in LOWER_IS_BETTER,
-        "model": model, "against": against, "chosen": chosen,
-        "model_number": bench.cell(model, metric), "against_number": bench.cell(against, metric), "difference": estimate(value, around),
-        "smallest_useful": options.primary.smallest_useful, **judge(value, around, options.primary.smallest_useful)}
+        "metric": metric,
+        "metric_name": metric_name(bench.frame.truth.kind, metric),
+        "lower_is_better": metric in LOWER_IS_BETTER,
+        "model": model,
+        "against": against,
+        "chosen": chosen,
+        "model_number": bench.cell(model, metric),
+        "against_number": bench.cell(against, metric),
+        "difference": estimate(value, around),
+        "smallest_useful": options.primary.smallest_useful,
+        **judge(value, around, options.primary.smallest_useful),
+    }
     plain = plainly(model, against, primary["verdict"], around, options.primary.smallest_useful)
     return {**primary, "plain": plain, "sentence": primary_sentence(primary)}
 
@@ -91,6 +108,7 @@ def _secondary(bench: Bench, model: str, against: str, shown: Sequence[str], pri
     for other in _in_order(bench.models, model, against)[1:]:
         for metric in shown:
             if (other, metric) != (against, primary):
-                rows.append({"metric": metric, "model": model, "against": other,
-                             "difference": estimate(*bench.difference(metric, model, other))})
+                rows.append(
+                    {"metric": metric, "model": model, "against": other, "difference": estimate(*bench.difference(metric, model, other))}
+                )
     return rows

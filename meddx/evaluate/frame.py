@@ -136,14 +136,30 @@ def described(truth: Truth, models: Mapping[str, ModelScores], found: Frame, tra
         # The interval of the rate counts patients, not cases: those of one patient are alike.
         effective = min(of, len(np.unique(found.patients[known[:, j]])))
         low, high = wilson(effective * with_it / of, effective) if of else (None, None)
-        outcomes.append({
-            "class": name, "cases": with_it, "of": of, "rate": with_it / of if of else None, "low": low, "high": high,
-            "train_rate": float(train_rates[j]), "left_out_rate": float(out_positive[:, j].sum() / out_of) if out_of else None})
+        outcomes.append(
+            {
+                "class": name,
+                "cases": with_it,
+                "of": of,
+                "rate": with_it / of if of else None,
+                "low": low,
+                "high": high,
+                "train_rate": float(train_rates[j]),
+                "left_out_rate": float(out_positive[:, j].sum() / out_of) if out_of else None,
+            }
+        )
     return {
-        "given": len(has_label), "labelled": int(has_label.sum()), "unlabelled": int((~has_label).sum()), "left_out": int(left_out.sum()),
+        "given": len(has_label),
+        "labelled": int(has_label.sum()),
+        "unlabelled": int((~has_label).sum()),
+        "left_out": int(left_out.sum()),
         "not_scored": {name: int((has_label & ~one.scored).sum()) for name, one in models.items() if one.kind != "prior"},
-        "compared": int(found.rows.sum()), "patients": len(np.unique(found.patients)), "without_patient": found.unknown_patients,
-        "one_case_a_patient": found.one_case_a_patient, "outcomes": outcomes}
+        "compared": int(found.rows.sum()),
+        "patients": len(np.unique(found.patients)),
+        "without_patient": found.unknown_patients,
+        "one_case_a_patient": found.one_case_a_patient,
+        "outcomes": outcomes,
+    }
 
 
 def _known(patient: object) -> str | None:

@@ -19,8 +19,16 @@ METRICS = ("auroc", "auprc", "accuracy", "sensitivity", "specificity", "ppv", "b
 LOWER_IS_BETTER = frozenset({"brier", "log_loss", "ece"})
 NEEDS_DECISIONS = frozenset({"accuracy", "sensitivity", "specificity", "ppv", "macro_f1"})
 NAMES: Mapping[str, str] = {
-    "auroc": "AUROC", "auprc": "AUPRC", "accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PPV",
-    "brier": "Brier score", "log_loss": "log loss", "ece": "ECE", "macro_f1": "macro F1",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "accuracy": "accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "PPV",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "ece": "ECE",
+    "macro_f1": "macro F1",
 }
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -51,9 +59,18 @@ class BinaryNumbers:
         decided = np.full_like(self.labels, np.nan) if self.decisions is None else self.decisions
         sure = np.clip(self.probabilities, EPSILON, 1 - EPSILON)
         loss = -np.where(self.labels == 1, np.log(sure), np.log1p(-sure))
-        self._columns = np.stack([
-            np.ones_like(self.labels), self.labels, decided, decided * self.labels,
-            self.probabilities, (self.probabilities - self.labels) ** 2, loss], axis=1)
+        self._columns = np.stack(
+            [
+                np.ones_like(self.labels),
+                self.labels,
+                decided,
+                decided * self.labels,
+                self.probabilities,
+                (self.probabilities - self.labels) ** 2,
+                loss,
+            ],
+            axis=1,
+        )
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
         return self._all(weights, calibrated=True)

@@ -41,7 +41,8 @@ class MulticlassNumbers:
         self._top_right = (said.argmax(axis=1) == values).astype(np.float64)
         self._ranking = Ranking.of(self._top)
         self._columns = np.stack(
-            [np.ones(len(values)), right, ((said - truth) ** 2).sum(axis=1), -np.log(chosen), self._top - self._top_right], axis=1)
+            [np.ones(len(values)), right, ((said - truth) ** 2).sum(axis=1), -np.log(chosen), self._top - self._top_right], axis=1
+        )
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:
         total, right, squares, loss, gap = (weights @ self._columns).T
@@ -51,8 +52,11 @@ class MulticlassNumbers:
             return {
                 **{name: _mean(each, name, len(weights)) for name in MACRO},
                 "macro_f1": _mean(each, "f1", len(weights)),
-                "accuracy": right / total, "brier": squares / total, "log_loss": loss / total,
-                "ece": calibration_error(cumulative), "in_the_large": gap / total,
+                "accuracy": right / total,
+                "brier": squares / total,
+                "log_loss": loss / total,
+                "ece": calibration_error(cumulative),
+                "in_the_large": gap / total,
             }
 
     def why_undefined(self, metric: str) -> str:
@@ -71,7 +75,8 @@ class MultilabelNumbers:
         said = np.asarray(probabilities, dtype=np.float64)
         self.names, self.decisions = tuple(names), None if decisions is None else np.asarray(decisions, dtype=np.float64)
         self.each = [
-            BinaryNumbers(truth[:, j], said[:, j], None if self.decisions is None else self.decisions[:, j]) for j in range(said.shape[1])]
+            BinaryNumbers(truth[:, j], said[:, j], None if self.decisions is None else self.decisions[:, j]) for j in range(said.shape[1])
+        ]
         self.usable = usable_classes(np.asarray(truth == 1), self.known)
 
     def __call__(self, weights: Floats) -> dict[str, Floats]:

@@ -62,10 +62,13 @@ def _numbers(pair: Mapping[str, Numbers], labels: Floats, patients: Ints, option
     rows = []
     for metric in RANK_METRICS:
         each = {one: (points[one][metric], draws[one][metric] if draws else None) for one in pair}
-        rows.append({
-            "metric": metric,
-            **{one: number(metric, *each[one], why, pair[one].why_undefined(metric)) for one in pair},
-            "difference": estimate(*difference(metric, each["model"], each["prior"], why))})
+        rows.append(
+            {
+                "metric": metric,
+                **{one: number(metric, *each[one], why, pair[one].why_undefined(metric)) for one in pair},
+                "difference": estimate(*difference(metric, each["model"], each["prior"], why)),
+            }
+        )
     return rows
 
 

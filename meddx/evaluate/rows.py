@@ -30,9 +30,17 @@ def row(bench: Bench, name: str, shown: Sequence[str], role: str) -> dict[str, A
     if found.truth.kind == "binary":
         goal = reached(scores, found.values, None if decisions is None else decisions.reshape(-1), cells, found.one_case_a_patient)
     return {
-        "name": name, "kind": scores.kind, "role": role, "numbers": {metric: cells[metric] for metric in shown},
-        "validate_score": scores.validate_score, "threshold": dict(scores.threshold) if scores.threshold else None, "goal": goal,
-        "calibration": _calibration(bench, name), "confusion": _confusion(found, decisions), "classes": _classes(bench, name)}
+        "name": name,
+        "kind": scores.kind,
+        "role": role,
+        "numbers": {metric: cells[metric] for metric in shown},
+        "validate_score": scores.validate_score,
+        "threshold": dict(scores.threshold) if scores.threshold else None,
+        "goal": goal,
+        "calibration": _calibration(bench, name),
+        "confusion": _confusion(found, decisions),
+        "classes": _classes(bench, name),
+    }
 
 
 def _calibration(bench: Bench, name: str) -> dict[str, Any]:
@@ -65,8 +73,13 @@ def _classes(bench: Bench, name: str) -> list[dict[str, Any]]:
     for j, (label, one) in enumerate(zip(found.truth.classes, numbers.each, strict=True)):
         known = numbers.known[:, j].astype(np.float64)
         values = {metric: estimate(float(v[0]), Interval())["value"] for metric, v in one(known[None, :]).items()}
-        entry = {"class": label, "cases": int((one.labels * known).sum()), "of": int(known.sum()), "averaged": bool(numbers.usable[j]),
-                 **{metric: values[metric] for metric in ("rate", "auroc", "auprc", "sensitivity", "specificity", "ppv")}}
+        entry = {
+            "class": label,
+            "cases": int((one.labels * known).sum()),
+            "of": int(known.sum()),
+            "averaged": bool(numbers.usable[j]),
+            **{metric: values[metric] for metric in ("rate", "auroc", "auprc", "sensitivity", "specificity", "ppv")},
+        }
         if isinstance(numbers, MultilabelNumbers) and bench.draws:
             entry["in_the_large"] = _label_in_the_large(one.probabilities - one.labels, known, found)
         rows.append(entry)
@@ -98,8 +111,15 @@ def figures(bench: Bench, names: Sequence[str]) -> list[dict[str, Any]]:
     for j in order:
         one, known = numbers.each[j], numbers.known[:, j]
         auroc = float(one(known[None, :].astype(np.float64))["auroc"][0])
-        found.append({"name": bench.frame.truth.classes[j], "of": "class", "auroc": auroc, "point": None,
-                      **curves(one.labels[known], one.probabilities[known])})
+        found.append(
+            {
+                "name": bench.frame.truth.classes[j],
+                "of": "class",
+                "auroc": auroc,
+                "point": None,
+                **curves(one.labels[known], one.probabilities[known]),
+            }
+        )
     return found
 
 

@@ -66,8 +66,11 @@ def judge(value: float, found: Interval, smallest_useful: float) -> dict[str, An
 def plainly(model: str, against: str, word: str, found: Interval, smallest_useful: float) -> str:
     """The verdict as one says it to a colleague."""
     if word == "useful":
-        return f"{model} is better than {against}, by more than the smallest difference worth having." if smallest_useful > 0 else (
-            f"{model} is better than {against}.")
+        return (
+            f"{model} is better than {against}, by more than the smallest difference worth having."
+            if smallest_useful > 0
+            else (f"{model} is better than {against}.")
+        )
     if word == "better":
         return f"{model} is better than {against}, though perhaps by less than is worth having."
     if word == "worse":

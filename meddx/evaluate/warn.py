@@ -37,8 +37,17 @@ def reached(scores: ModelScores, labels: Any, decisions: Any, numbers: Mapping[s
         low, high, method = numbers[metric]["low"], numbers[metric]["high"], "bootstrap by patient"
     value = hits / of if of else None
     return {
-        "goal": goal, "metric": metric, "asked": float(asked), "value": value, "low": low if of else None, "high": high if of else None,
-        "method": method, "hits": hits, "of": of, "met": value is not None and value >= float(asked)}
+        "goal": goal,
+        "metric": metric,
+        "asked": float(asked),
+        "value": value,
+        "low": low if of else None,
+        "high": high if of else None,
+        "method": method,
+        "hits": hits,
+        "of": of,
+        "met": value is not None and value >= float(asked),
+    }
 
 
 def warnings(truth: Truth, model: Mapping[str, Any], cases: Mapping[str, Any]) -> list[str]:
@@ -68,7 +77,8 @@ def _calibration(truth: Truth, model: Mapping[str, Any], cases: Mapping[str, Any
             side = "high" if large["value"] > 0 else "low"
             found.append(
                 f"The probabilities of {model['name']} are too {side} on average: it expects the outcome in "
-                f"{percent(rate + large['value'])} of the cases, and {percent(rate)} have it.")
+                f"{percent(rate + large['value'])} of the cases, and {percent(rate)} have it."
+            )
         if slope and slope["low"] is not None and not slope["low"] <= 1 <= slope["high"] and abs(slope["value"] - 1) > SLOPE_OFF:
             kind = "too extreme (high ones too high, low ones too low)" if slope["value"] < 1 else "too timid (all too near the average)"
             found.append(f"The probabilities of {model['name']} are {kind}: calibration slope {with_interval(slope)}, 1 is right.")
@@ -106,8 +116,10 @@ def _shift(cases: Mapping[str, Any]) -> list[str]:
     if len(cases["outcomes"]) == 1:
         one = moved[0]
         side = "more" if one["rate"] > one["train_rate"] else "less"
-        return [f"The outcome is {side} frequent in the test part ({percent(one['rate'])}) than it was in training "
-                f"({percent(one['train_rate'])})."]
+        return [
+            f"The outcome is {side} frequent in the test part ({percent(one['rate'])}) than it was in training "
+            f"({percent(one['train_rate'])})."
+        ]
     each = [f"{one['class']} {percent(one['train_rate'])} to {percent(one['rate'])}" for one in moved[:MOST_NAMED]]
     more = f", and {len(moved) - MOST_NAMED} more" if len(moved) > MOST_NAMED else ""
     return [f"The test part is made up otherwise than training was: {', '.join(each)}{more}."]
@@ -121,8 +133,9 @@ def _moved(one: Mapping[str, Any]) -> bool:
 def _left_out(cases: Mapping[str, Any]) -> str:
     if cases["left_out"] <= LEFT_OUT * cases["labelled"]:
         return ""
-    text = (f"{count(cases['left_out'], 'labelled test case')} of {cases['labelled']:,} could not be scored by every model "
-            "and are in no number")
+    text = (
+        f"{count(cases['left_out'], 'labelled test case')} of {cases['labelled']:,} could not be scored by every model and are in no number"
+    )
     rates = cases["outcomes"][0] if len(cases["outcomes"]) == 1 else None
     return f"{text}; {percent(rates['left_out_rate'])} of them have the outcome." if rates else f"{text}."
 
@@ -130,6 +143,9 @@ def _left_out(cases: Mapping[str, Any]) -> str:
 def _patients(cases: Mapping[str, Any]) -> str:
     if not cases["without_patient"]:
         return ""
-    whose = "Which cases belong to one patient is not known" if cases["without_patient"] == cases["compared"] else (
-        f"The patient of {count(cases['without_patient'], 'case')} is not known")
+    whose = (
+        "Which cases belong to one patient is not known"
+        if cases["without_patient"] == cases["compared"]
+        else (f"The patient of {count(cases['without_patient'], 'case')} is not known")
+    )
     return f"{whose}: intervals may be too narrow."

@@ -20,7 +20,8 @@ def primary_sentence(primary: Mapping[str, Any]) -> str:
     metric = primary["metric"]
     text = str(
         f"{primary['model']} {primary['metric_name']} {with_interval(primary['model_number'])} against {primary['against']} "
-        f"{with_interval(primary['against_number'])}: ")
+        f"{with_interval(primary['against_number'])}: "
+    )
     better = primary["difference"]["value"]
     if better is not None:
         turned = ", turned so that + is better" if metric in LOWER_IS_BETTER else ""

@@ -57,7 +57,7 @@ class CaseOptions(Options):
 
     source: Text | None = Field(None, alias="from", description="the source whose rows are the cases; may be left out when there is one")
     id: Text = Field(description="the column with the case's unique id; `@row`: its row number, where the file has no id")
-    patient: Text | PatientUnknown = Field(description="the column that groups cases of a patient; `@case`: each case is a patient of its own")
+    patient: Text | PatientUnknown = Field(description="the column that groups a patient's cases; `@case`: each case is its own patient")
     site: Text | None = Field(None, description="the column that names the hospital or site")
     predict_at: Text | None = Field(None, description="the column with the instant at which the case is decided")
     zone: str | None = Field(None, description="the time zone of stamps that have none, such as Europe/Berlin")

@@ -33,7 +33,9 @@ def _threads() -> int:
 def _encoded(table: pa.Table, name: str, column: str) -> pa.ChunkedArray:
     places = table.schema.get_all_field_indices(column)
     if len(places) != 1:
-        raise DataError(f"the column {column!r} with the pictures is {'not in the table' if not places else 'there twice'}", f"input {name}")
+        raise DataError(
+            f"the column {column!r} with the pictures is {'not in the table' if not places else 'there twice'}", f"input {name}"
+        )
     found = table.column(places[0])
     kind = found.type
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind) or pa.types.is_null(kind)):
@@ -72,7 +74,16 @@ class ImagePreparation:
                     break
             except PictureError:
                 continue
-        blank = cls(name, options.optional, options.column, options.size, options.channels, bits, (0.0,) * options.channels, (1.0,) * options.channels)
+        blank = cls(
+            name,
+            options.optional,
+            options.column,
+            options.size,
+            options.channels,
+            bits,
+            (0.0,) * options.channels,
+            (1.0,) * options.channels,
+        )
         mean, deviation = _moments(blank, table.select([options.column]))
         return cls(name, options.optional, options.column, options.size, options.channels, bits, mean, deviation)
 
@@ -121,20 +132,44 @@ class ImagePreparation:
 
     def spec(self) -> dict[str, Any]:
         """Sizes, and the mean and deviation a channel of train's pixels on the scale 0..1."""
-        return {"kind": "image", "optional": self.optional, "channels": self.channels, "size": self.size, "max": _FULL[self.bits],
-                "mean": list(self.mean), "std": list(self.deviation)}
+        return {
+            "kind": "image",
+            "optional": self.optional,
+            "channels": self.channels,
+            "size": self.size,
+            "max": _FULL[self.bits],
+            "mean": list(self.mean),
+            "std": list(self.deviation),
+        }
 
     def state(self) -> dict[str, Any]:
         """All of it as JSON."""
-        return {"kind": "image", "name": self.name, "optional": self.optional, "column": self.column, "size": self.size, "channels": self.channels,
-                "bits": self.bits, "mean": list(self.mean), "std": list(self.deviation)}
+        return {
+            "kind": "image",
+            "name": self.name,
+            "optional": self.optional,
+            "column": self.column,
+            "size": self.size,
+            "channels": self.channels,
+            "bits": self.bits,
+            "mean": list(self.mean),
+            "std": list(self.deviation),
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> ImagePreparation:
         """The preparation that `state()` described.  BundleError where it is not such a description."""
         try:
-            made = cls(str(state["name"]), bool(state["optional"]), str(state["column"]), int(state["size"]), int(state["channels"]), int(state["bits"]),
-                       tuple(float(one) for one in state["mean"]), tuple(float(one) for one in state["std"]))
+            made = cls(
+                str(state["name"]),
+                bool(state["optional"]),
+                str(state["column"]),
+                int(state["size"]),
+                int(state["channels"]),
+                int(state["bits"]),
+                tuple(float(one) for one in state["mean"]),
+                tuple(float(one) for one in state["std"]),
+            )
             if made.bits not in _FULL or made.channels not in (1, 3) or not 1 <= made.size <= 1024 or len(made.mean) != made.channels:
                 raise ValueError("sizes that cannot be")
         except (KeyError, TypeError, ValueError) as error:

@@ -1,7 +1,7 @@
 """The bytes of one PNG or JPEG in; its size from the header, its pixels, or a reason why not, out.
 
 The header is read by hand before any decoder sees the bytes: an image bomb must not be unpacked to be found out, and
-decoders fill the rest of a cut-off picture with grey without saying so.
+some decoders fill the rest of a cut-off picture with grey without saying so.
 """
 
 from __future__ import annotations
@@ -113,9 +113,11 @@ def _jpeg(data: bytes) -> Header:
 def _flags(header: Header, channels: int, size: int | None) -> int:
     """OpenCV's reading mode: grey or colour, full depth, and a JPEG at 1/2, 1/4 or 1/8 where that is still large enough."""
     if header.kind == "jpeg" and size:
-        for part, colour, grey in ((8, cv2.IMREAD_REDUCED_COLOR_8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
-                                   (4, cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
-                                   (2, cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_GRAYSCALE_2)):
+        for part, colour, grey in (
+            (8, cv2.IMREAD_REDUCED_COLOR_8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
+            (4, cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
+            (2, cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
+        ):
             if max(header.width, header.height) >= part * size:
                 return int(grey if channels == 1 else colour)
     return int((cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR) | cv2.IMREAD_ANYDEPTH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from meddx.inputs.options import ImageInput, InputOptions
 from meddx.inputs.table import TablePreparation
 from meddx.inputs.types import Preparation, Prepared
 
-_KINDS = {"table": TablePreparation, "image": ImagePreparation}
+_KINDS: dict[str, type[TablePreparation] | type[ImagePreparation]] = {"table": TablePreparation, "image": ImagePreparation}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Preparations:
     def from_state(cls, state: Mapping[str, Any]) -> Preparations:
         """The preparations that `state()` described.  BundleError where it is not such a description."""
         try:
-            return cls(tuple(cast(Preparation, _KINDS[one["kind"]].from_state(one)) for one in state["inputs"]))
+            return cls(tuple(_KINDS[one["kind"]].from_state(one) for one in state["inputs"]))
         except (KeyError, TypeError) as error:
             raise BundleError("the state of the inputs is not readable", next_step="the bundle is damaged: build it again") from error
 
@@ -91,8 +91,8 @@ def merge_errors(prepared: Mapping[str, Prepared], optional: Collection[str] = (
         if name not in optional:
             for row in np.flatnonzero(~one.present):
                 bad.setdefault(int(row), one.errors.get(int(row), "input_absent"))
-            for row, reason in one.errors.items():
-                bad.setdefault(row, reason)
+            for place, reason in one.errors.items():
+                bad.setdefault(place, reason)
     if prepared:
         for row in np.flatnonzero(~np.any([one.present for one in prepared.values()], axis=0)):
             reasons = [one.errors[int(row)] for one in prepared.values() if int(row) in one.errors]

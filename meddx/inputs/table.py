@@ -130,7 +130,9 @@ def _fit_number(name: str, values: np.ndarray) -> NumberColumn:
 def _fit_category(name: str, texts: pa.Array, min_count: int) -> CategoryColumn:
     counts = pc.value_counts(pc.drop_null(texts))
     frequent = counts.filter(pc.greater_equal(counts.field("counts"), min_count))
-    pairs = sorted(zip(frequent.field("values").to_pylist(), frequent.field("counts").to_pylist(), strict=True), key=lambda pair: (-pair[1], pair[0]))
+    pairs = sorted(
+        zip(frequent.field("values").to_pylist(), frequent.field("counts").to_pylist(), strict=True), key=lambda pair: (-pair[1], pair[0])
+    )
     return CategoryColumn(name, tuple(level for level, _ in pairs[: MAX_LEVELS - 2]))
 
 
@@ -170,8 +172,11 @@ class TablePreparation:
         place is the row error `number_unreadable`.  DataError where a column of a needed input is not there.
         """
         rows = table.num_rows
-        arrays = {"numbers": np.zeros((rows, len(self.numbers)), np.float32), "missing": np.ones((rows, len(self.numbers)), np.float32),
-                  "codes": np.full((rows, len(self.categories)), MISSING, np.int64)}
+        arrays = {
+            "numbers": np.zeros((rows, len(self.numbers)), np.float32),
+            "missing": np.ones((rows, len(self.numbers)), np.float32),
+            "codes": np.full((rows, len(self.categories)), MISSING, np.int64),
+        }
         bad = np.zeros(rows, bool)
         columns = self._take(table)
         for place, number in enumerate(self.numbers):
@@ -190,26 +195,41 @@ class TablePreparation:
         lacking = [name for name, column in found.items() if column is None]
         if lacking and not self.optional:
             shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
-            raise DataError(f"the table lacks {len(lacking)} column(s) that the model needs: {shown}", f"input {self.name}",
-                            "give the column, empty where it is not known")
+            raise DataError(
+                f"the table lacks {len(lacking)} column(s) that the model needs: {shown}",
+                f"input {self.name}",
+                "give the column, empty where it is not known",
+            )
         return {name: pa.nulls(table.num_rows) if column is None else column for name, column in found.items()}
 
     def spec(self) -> dict[str, Any]:
         """Sizes for the encoder; a category's size counts missing and other."""
-        return {"kind": "table", "optional": self.optional, "numbers": len(self.numbers), "names": [one.name for one in self.numbers],
-                "categories": [len(one.levels) + 2 for one in self.categories], "category_names": [one.name for one in self.categories]}
+        return {
+            "kind": "table",
+            "optional": self.optional,
+            "numbers": len(self.numbers),
+            "names": [one.name for one in self.numbers],
+            "categories": [len(one.levels) + 2 for one in self.categories],
+            "category_names": [one.name for one in self.categories],
+        }
 
     def state(self) -> dict[str, Any]:
         """All of it as JSON."""
-        return {"kind": "table", "name": self.name, "optional": self.optional,
-                "numbers": [[one.name, one.median, one.mean, one.deviation] for one in self.numbers],
-                "categories": [[one.name, list(one.levels)] for one in self.categories]}
+        return {
+            "kind": "table",
+            "name": self.name,
+            "optional": self.optional,
+            "numbers": [[one.name, one.median, one.mean, one.deviation] for one in self.numbers],
+            "categories": [[one.name, list(one.levels)] for one in self.categories],
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TablePreparation:
         """The preparation that `state()` described.  BundleError where it is not such a description."""
         try:
-            numbers = tuple(NumberColumn(str(name), float(median), float(mean), float(deviation)) for name, median, mean, deviation in state["numbers"])
+            numbers = tuple(
+                NumberColumn(str(name), float(median), float(mean), float(deviation)) for name, median, mean, deviation in state["numbers"]
+            )
             categories = tuple(CategoryColumn(str(name), _levels(levels)) for name, levels in state["categories"])
             return cls(str(state["name"]), bool(state["optional"]), numbers, categories)
         except (KeyError, TypeError, ValueError) as error:

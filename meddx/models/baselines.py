@@ -35,8 +35,15 @@ class KnownLabels(Protocol):
 
 
 def fit_baseline(
-    options: BaselineOptions, specs: Mapping[str, Mapping[str, Any]], prepared: Mapping[str, Prepared], labels: KnownLabels, head: Mapping[str, Any],
-    *, seed: int, groups: np.ndarray | None = None, n_jobs: int = 1,
+    options: BaselineOptions,
+    specs: Mapping[str, Mapping[str, Any]],
+    prepared: Mapping[str, Prepared],
+    labels: KnownLabels,
+    head: Mapping[str, Any],
+    *,
+    seed: int,
+    groups: np.ndarray | None = None,
+    n_jobs: int = 1,
 ) -> Any:
     """A fitted scikit-learn classifier (multilabel: a list of one a label) on the rows whose label is known.
 
@@ -50,14 +57,30 @@ def fit_baseline(
     def fit(values: np.ndarray, rows: np.ndarray) -> Any:
         if not rows.any():
             raise DataError("no case of train has a label", "baselines")
-        return _fit(options, features[rows], values[rows].astype(np.int64), places, seed, None if groups is None else np.asarray(groups)[rows], n_jobs)
+        return _fit(
+            options,
+            features[rows],
+            values[rows].astype(np.int64),
+            places,
+            seed,
+            None if groups is None else np.asarray(groups)[rows],
+            n_jobs,
+        )
 
     if head["kind"] == "multilabel":
         return [fit(labels.values[:, place], known[:, place]) for place in range(len(head["classes"]))]
     return fit(labels.values, known)
 
 
-def _fit(options: BaselineOptions, features: np.ndarray, labels: np.ndarray, places: Mapping[int, int], seed: int, groups: np.ndarray | None, n_jobs: int) -> Any:
+def _fit(
+    options: BaselineOptions,
+    features: np.ndarray,
+    labels: np.ndarray,
+    places: Mapping[int, int],
+    seed: int,
+    groups: np.ndarray | None,
+    n_jobs: int,
+) -> Any:
     from threadpoolctl import threadpool_limits
 
     if options.kind == "prevalence" or len(np.unique(labels)) < 2:
@@ -90,13 +113,16 @@ def _plain_table(features: np.ndarray, places: Mapping[int, int]) -> Any:
     return ColumnTransformer(steps)
 
 
-def _logistic(features: np.ndarray, labels: np.ndarray, places: Mapping[int, int], trials: int, seed: int, groups: np.ndarray | None) -> Any:
-    """Logistic regression with the ridge penalty of least log loss over `trials` strengths between 1e-4 and 1e2."""
+def _logistic(
+    features: np.ndarray, labels: np.ndarray, places: Mapping[int, int], trials: int, seed: int, groups: np.ndarray | None
+) -> Any:
+    """Logistic regression with the ridge penalty of least log loss over `trials` strengths around 0.1, at most 1e-4 to 1e2."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import Pipeline
 
-    grid = np.logspace(-4, 2, trials) if trials > 1 else np.array([0.1])
+    reach = min(3.0, (trials - 1) / 2)
+    grid = np.logspace(-1 - reach, -1 + reach, trials)
     losses = np.zeros(len(grid))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a weak penalty on separable data; the search then prefers a stronger one
@@ -107,7 +133,7 @@ def _logistic(features: np.ndarray, labels: np.ndarray, places: Mapping[int, int
             for place, strength in enumerate(grid):
                 model.set_params(C=float(strength)).fit(ready, labels[fit])
                 losses[place] += log_loss(model.predict_proba(unseen), _numbers(labels, labels[held]))
-        best = float(grid[int(losses.argmin())]) if trials > 1 else float(grid[0])
+        best = float(grid[int(losses.argmin())])
         model = Pipeline([("plain", _plain_table(features, places)), ("logistic", LogisticRegression(C=best, max_iter=1000))])
         return model.fit(features, labels)
 
@@ -117,7 +143,9 @@ def _forest(features: np.ndarray, labels: np.ndarray, trials: int, seed: int, gr
     from sklearn.ensemble import RandomForestClassifier
 
     def make(leaf: int, trees: int) -> Any:
-        return RandomForestClassifier(n_estimators=trees, min_samples_leaf=leaf, max_leaf_nodes=_LEAVES, max_features="sqrt", random_state=seed, n_jobs=n_jobs)
+        return RandomForestClassifier(
+            n_estimators=trees, min_samples_leaf=leaf, max_leaf_nodes=_LEAVES, max_features="sqrt", random_state=seed, n_jobs=n_jobs
+        )
 
     sizes = [leaf for leaf in (5, 20, 2, 50, 100)[:trials] if leaf <= max(1, len(labels) // 10)] or [1]
     losses = np.zeros(len(sizes))
@@ -135,8 +163,13 @@ def _numbers(labels: np.ndarray, some: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.unique(labels), some)
 
 
-def baseline_logits(estimator: Any, head: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]], prepared: Mapping[str, Prepared]) -> np.ndarray:
-    """float64 [n, k] for `Head.probabilities`: log-odds (binary, k = 1; multilabel, one a label), log-probabilities (multiclass), within 20."""
+def baseline_logits(
+    estimator: Any, head: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]], prepared: Mapping[str, Prepared]
+) -> np.ndarray:
+    """float64 [n, k] for `Head.probabilities`: log-odds (binary, k = 1; multilabel, one a label), log-probabilities (multiclass).
+
+    Within 20 of 0.
+    """
     features = feature_matrix(specs, prepared)
     answers = Head(head["kind"], head["classes"])
     if answers.kind == "multilabel":
@@ -144,7 +177,7 @@ def baseline_logits(estimator: Any, head: Mapping[str, Any], specs: Mapping[str,
     chances = _columns(estimator, features, len(answers.classes))
     if answers.kind == "binary":
         return _log_odds(chances[:, 1])[:, None]
-    return np.log(np.clip(chances, np.exp(-LIMIT), 1.0))
+    return np.asarray(np.log(np.clip(chances, np.exp(-LIMIT), 1.0)))
 
 
 def _checked(estimators: Sequence[Any], head: Head) -> Sequence[Any]:
@@ -166,4 +199,4 @@ def _columns(estimator: Any, features: np.ndarray, classes: int) -> np.ndarray:
 def _log_odds(chance: np.ndarray) -> np.ndarray:
     edge = 1.0 / (1.0 + np.exp(LIMIT))
     inside = np.clip(chance, edge, 1.0 - edge)
-    return np.clip(np.log(inside) - np.log1p(-inside), -LIMIT, LIMIT)
+    return np.asarray(np.clip(np.log(inside) - np.log1p(-inside), -LIMIT, LIMIT))

@@ -40,16 +40,24 @@ def settings(trials: int, rows: int, seed: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng([seed, 29])
     most = max(2, rows // 20)
     drawn: list[dict[str, Any]] = [
-        {"learning_rate": 0.05, "max_leaf_nodes": 15, "min_samples_leaf": min(20, most), "l2_regularization": 1.0, "max_features": 0.4}]
+        {"learning_rate": 0.05, "max_leaf_nodes": 15, "min_samples_leaf": min(20, most), "l2_regularization": 1.0, "max_features": 0.4}
+    ]
     for _ in range(trials - 1):
-        drawn.append({
-            "learning_rate": float(np.exp(rng.uniform(np.log(0.04), np.log(0.15)))), "max_leaf_nodes": int(rng.choice([4, 8, 15, 31])),
-            "min_samples_leaf": min(int(rng.choice([5, 10, 20, 50, 100])), most), "l2_regularization": float(np.exp(rng.uniform(np.log(0.1), np.log(50)))),
-            "max_features": float(rng.choice([0.2, 0.4, 0.7]))})
+        drawn.append(
+            {
+                "learning_rate": float(np.exp(rng.uniform(np.log(0.04), np.log(0.15)))),
+                "max_leaf_nodes": int(rng.choice([4, 8, 15, 31])),
+                "min_samples_leaf": min(int(rng.choice([5, 10, 20, 50, 100])), most),
+                "l2_regularization": float(np.exp(rng.uniform(np.log(0.1), np.log(50)))),
+                "max_features": float(rng.choice([0.2, 0.4, 0.7])),
+            }
+        )
     return drawn
 
 
-def _rounds(best: Mapping[str, Any], features: np.ndarray, labels: np.ndarray, places: Mapping[int, int], seed: int, groups: np.ndarray | None) -> int:
+def _rounds(
+    best: Mapping[str, Any], features: np.ndarray, labels: np.ndarray, places: Mapping[int, int], seed: int, groups: np.ndarray | None
+) -> int:
     """The rounds after which the log loss of a held-out sixth of the groups is least."""
     fold = group_folds(labels, groups, 6, seed + 2)
     fit, held = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
@@ -60,7 +68,13 @@ def _rounds(best: Mapping[str, Any], features: np.ndarray, labels: np.ndarray, p
 
 
 def _stopped(
-    choices: list[Any], features: np.ndarray, labels: np.ndarray, places: Mapping[int, int], fit: np.ndarray, held: np.ndarray, seed: int,
+    choices: list[Any],
+    features: np.ndarray,
+    labels: np.ndarray,
+    places: Mapping[int, int],
+    fit: np.ndarray,
+    held: np.ndarray,
+    seed: int,
     groups: np.ndarray | None,
 ) -> list[np.ndarray]:
     """For each choice the held-out log loss after 0, 1, ... rounds, stopped when it no longer falls."""

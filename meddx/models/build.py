@@ -56,10 +56,16 @@ def build_model(
     `specs`: input to its preparation's spec; an input without an encoder gets `mlp` or `cnn`.  `head`: {"kind", "classes"}.
     RecipeError for an unknown network, setting or module, or a network that does not fit the input.
     """
-    made = {name: build_encoder(name, encoders.get(name) or EncoderOptions(kind=_DEFAULT[spec["kind"]]), spec) for name, spec in specs.items()}
+    made = {
+        name: build_encoder(name, encoders.get(name) or EncoderOptions(kind=_DEFAULT[spec["kind"]]), spec) for name, spec in specs.items()
+    }
     optional = frozenset(name for name, spec in specs.items() if spec.get("optional"))
     if model.fusion.drop_inputs and not optional:
-        raise RecipeError("drop_inputs hides optional inputs, and no input is optional", "model.fusion.drop_inputs", "mark an input `optional: true`, or leave it out")
+        raise RecipeError(
+            "drop_inputs hides optional inputs, and no input is optional",
+            "model.fusion.drop_inputs",
+            "mark an input `optional: true`, or leave it out",
+        )
     fusion = Concat({name: _out_features(name, one) for name, one in made.items()}, optional, model.fusion.drop_inputs)
     return DiagnosticModel(made, fusion, Head(head["kind"], head["classes"]), model.hidden, model.dropout)
 
@@ -72,7 +78,9 @@ def build_encoder(name: str, options: EncoderOptions, spec: Mapping[str, Any]) -
     else:
         table = _BY_INPUT[spec["kind"]]
         if options.kind not in table:
-            raise RecipeError(f"{options.kind!r} is not a network for a {spec['kind']}", where, f"allowed: {', '.join(table)}, or package.module:function")
+            raise RecipeError(
+                f"{options.kind!r} is not a network for a {spec['kind']}", where, f"allowed: {', '.join(table)}, or package.module:function"
+            )
         builder = table[options.kind]
     _check_settings(builder, options, where)
     encoder = builder(spec, **options.settings)
@@ -84,7 +92,9 @@ def build_encoder(name: str, options: EncoderOptions, spec: Mapping[str, Any]) -
 def _out_features(name: str, encoder: nn.Module) -> int:
     size = getattr(encoder, "out_features", None)
     if not isinstance(size, int) or size < 1:
-        raise RecipeError("the network has no `out_features`, a whole number: the width of what its forward returns", f"model.encoders.{name}")
+        raise RecipeError(
+            "the network has no `out_features`, a whole number: the width of what its forward returns", f"model.encoders.{name}"
+        )
     return size
 
 
@@ -105,17 +115,23 @@ def _check_settings(builder: Callable[..., nn.Module], options: EncoderOptions, 
     """RecipeError for a setting that the builder does not take, or a value of the wrong kind; builders take settings by keyword."""
     signature = inspect.signature(builder)
     open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in signature.parameters.values())
-    allowed = {name: one for name, one in list(signature.parameters.items())[1:]}
+    allowed = dict(list(signature.parameters.items())[1:])
     for name, value in options.settings.items():
         if name not in allowed and not open_ended:
             guess = nearest(name, allowed)
-            raise RecipeError(f"{options.kind} has no setting {name!r}", f"{where}.settings",
-                              f"{f'did you mean {guess!r}? ' if guess else ''}known: {', '.join(allowed) or 'none'}")
+            raise RecipeError(
+                f"{options.kind} has no setting {name!r}",
+                f"{where}.settings",
+                f"{f'did you mean {guess!r}? ' if guess else ''}known: {', '.join(allowed) or 'none'}",
+            )
         default = allowed[name].default if name in allowed else None
         if not _fits(value, default):
             raise RecipeError(f"{options.kind}: {name} cannot be {value!r}", f"{where}.settings", f"the default is {default!r}")
-    lacking = [name for name, one in allowed.items() if one.default is one.empty and name not in options.settings
-               and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    lacking = [
+        name
+        for name, one in allowed.items()
+        if one.default is one.empty and name not in options.settings and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    ]
     if lacking:
         raise RecipeError(f"{options.kind} needs the setting {lacking[0]!r}", f"{where}.settings")
 

@@ -62,4 +62,5 @@ def area_weights(size: int, new: int) -> np.ndarray:
     edges = np.arange(new + 1) * (size / new)
     old = np.arange(size)
     overlap = np.minimum(edges[1:, None], old + 1) - np.maximum(edges[:-1, None], old)
-    return (np.clip(overlap, 0, None) * (new / size)).astype(np.float32)
+    shares: np.ndarray = (np.clip(overlap, 0, None) * (new / size)).astype(np.float32)
+    return shares

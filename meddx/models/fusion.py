@@ -41,8 +41,12 @@ class Concat(nn.Module):
         if not self.optional:
             return {}
         example = features[self.optional[0]]
-        there = torch.stack([present[name].to(torch.bool) if name in present else torch.ones(len(example), dtype=torch.bool, device=example.device)
-                             for name in self.optional])
+        there = torch.stack(
+            [
+                present[name].to(torch.bool) if name in present else torch.ones(len(example), dtype=torch.bool, device=example.device)
+                for name in self.optional
+            ]
+        )
         if self.training and self.drop_inputs > 0:
             kept = there & (torch.rand(there.shape, device=example.device) >= self.drop_inputs)
             if len(self.optional) == len(self.names):

@@ -62,7 +62,9 @@ def cnn(spec: Spec, *, channels: Sequence[int] = (32, 64, 128), norm: str = "bat
     if not channels or min(channels) < 1 or grid < 1:
         raise RecipeError("cnn: channels and grid are whole numbers above 0", "model.encoders")
     if spec["size"] >> len(channels) < 1:
-        raise RecipeError(f"cnn: {len(channels)} halvings leave nothing of {spec['size']} pixels", "model.encoders", "fewer channels, or a larger size")
+        raise RecipeError(
+            f"cnn: {len(channels)} halvings leave nothing of {spec['size']} pixels", "model.encoders", "fewer channels, or a larger size"
+        )
     layers: list[nn.Module] = []
     before = int(spec["channels"])
     for width in channels:
@@ -81,8 +83,14 @@ def _resnet(depth: int, features: int) -> Callable[..., nn.Module]:
         from monai.networks import nets
 
         network = getattr(nets, f"resnet{depth}")(
-            spatial_dims=2, n_input_channels=int(spec["channels"]), feed_forward=False, widen_factor=float(widen), no_max_pool=bool(no_max_pool),
-            conv1_t_size=int(conv1_size), conv1_t_stride=int(conv1_stride))
+            spatial_dims=2,
+            n_input_channels=int(spec["channels"]),
+            feed_forward=False,
+            widen_factor=float(widen),
+            no_max_pool=bool(no_max_pool),
+            conv1_t_size=int(conv1_size),
+            conv1_t_stride=int(conv1_stride),
+        )
         return ImageEncoder(spec, network, int(64 * widen) * 8 * (features // 512))
 
     return build
@@ -93,7 +101,13 @@ def _densenet(depth: int) -> Callable[..., nn.Module]:
         from monai.networks import nets
 
         network = getattr(nets, f"DenseNet{depth}")(
-            spatial_dims=2, in_channels=int(spec["channels"]), out_channels=1, init_features=int(init_features), growth_rate=int(growth_rate), dropout_prob=float(dropout))
+            spatial_dims=2,
+            in_channels=int(spec["channels"]),
+            out_channels=1,
+            init_features=int(init_features),
+            growth_rate=int(growth_rate),
+            dropout_prob=float(dropout),
+        )
         features = network.class_layers.out.in_features
         network.class_layers.out = nn.Identity()
         return ImageEncoder(spec, network, features, least=32)  # five halvings
@@ -142,8 +156,21 @@ def vit(spec: Spec, *, patch: int = 0, hidden: int = 192, layers: int = 6, heads
     side = patch or patch_side(size)
     if size % side or hidden % heads:
         raise RecipeError(f"vit: patches of {side} do not divide {size} pixels, or {heads} heads do not divide {hidden}", "model.encoders")
-    network = ViT(in_channels=int(spec["channels"]), img_size=(size, size), patch_size=(side, side), hidden_size=hidden, mlp_dim=4 * hidden,
-                  num_layers=layers, num_heads=heads, proj_type="conv", classification=False, dropout_rate=dropout, spatial_dims=2)
+    network = ViT(
+        in_channels=int(spec["channels"]),
+        img_size=(size, size),
+        patch_size=(side, side),
+        hidden_size=hidden,
+        mlp_dim=4 * hidden,
+        num_layers=layers,
+        num_heads=heads,
+        proj_type="conv",
+        classification=False,
+        dropout_rate=dropout,
+        spatial_dims=2,
+    )
+    for block in network.blocks:  # made by MONAI and never run: weights without a gradient
+        block.cross_attn = block.norm_cross_attn = nn.Identity()
     return ImageEncoder(spec, _Tokens(network), hidden)
 
 

@@ -18,9 +18,22 @@ TEXT, LINE = "#0b0b0b", "#0c0c0c"
 SERIES = tuple(f"#0a0a{number:02x}" for number in range(1, 9))
 DASHES = ("solid", "solid", "dashed", "dashdot", "dotted", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "svg.hashsalt": "meddx", "font.size": 10, "axes.edgecolor": LINE, "axes.labelcolor": TEXT, "text.color": TEXT,
-    "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": TEXT, "ytick.labelcolor": TEXT, "axes.linewidth": 0.8,
-    "axes.spines.top": False, "axes.spines.right": False, "text.parse_math": False, "axes.titlesize": 11, "path.simplify": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "meddx",
+    "font.size": 10,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": TEXT,
+    "text.color": TEXT,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": TEXT,
+    "ytick.labelcolor": TEXT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,
+    "axes.titlesize": 11,
+    "path.simplify": False,
 }
 
 
@@ -87,7 +100,8 @@ def swatch(number: int) -> Markup:
     return Markup(
         '<svg class="swatch" viewBox="0 0 28 8" width="28" height="8" aria-hidden="true">'
         '<line x1="0" y1="4" x2="28" y2="4" stroke="var(--series-{})" '
-        'stroke-width="{}" stroke-dasharray="{}"/></svg>').format(number % 8 + 1, 3 if number == 0 else 2, lengths)
+        'stroke-width="{}" stroke-dasharray="{}"/></svg>'
+    ).format(number % 8 + 1, 3 if number == 0 else 2, lengths)
 
 
 def _style() -> Any:
@@ -186,5 +200,9 @@ def _inline(figure: Any, name: str, title: str, text: str) -> Markup:
         body = body.replace(colour, f"var(--series-{number})")
     body = body.replace(TEXT, "currentColor").replace(LINE, "var(--line-strong)")
     head = f'<svg viewBox="{box[1] if box else "0 0 300 300"}" role="img" aria-labelledby="fig-{name}-title fig-{name}-desc">'
-    return Markup(head) + Markup('<title id="fig-{0}-title">{1}</title><desc id="fig-{0}-desc">{2}</desc>').format(
-        name, escape(title), escape(text)) + Markup(body) + Markup("</svg>")
+    return (
+        Markup(head)
+        + Markup('<title id="fig-{0}-title">{1}</title><desc id="fig-{0}-desc">{2}</desc>').format(name, escape(title), escape(text))
+        + Markup(body)
+        + Markup("</svg>")
+    )

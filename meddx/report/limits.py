@@ -24,7 +24,8 @@ def limits(comparison: Mapping[str, Any], about: About) -> list[str]:
         found.append(f"{opened_sentence(about.opened)} What was changed after a look was fitted to this test part.")
     if cases["left_out"]:
         found.append(
-            f"{count(cases['left_out'], 'labelled test case')} without a prediction: in no number; how a model does on them is unknown.")
+            f"{count(cases['left_out'], 'labelled test case')} without a prediction: in no number; how a model does on them is unknown."
+        )
     if cases["without_patient"]:
         found.append("Where patients are not known, several cases of one patient count as several, and intervals may be too narrow.")
     if comparison["target"]["kind"] == "binary":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from meddx import yamlconf
+from meddx import cluster, yamlconf
 from meddx.dataset.open import Dataset
 from meddx.dataset.split import Split
 from meddx.dataset.testlog import times_opened
@@ -109,18 +110,19 @@ def _fit_network(recipe: Recipe, material: Material, fingerprint: str, *, fresh:
         validate_labels=validate.labels,
     )
     specs = material.preparations.specs()
-    trained = train_network(
-        data,
-        model=recipe.model,
-        encoders=recipe.encoders,
-        specs=specs,
-        head=material.head,
-        options=recipe.training,
-        run_dir=Run(recipe).training / fingerprint,
-        fingerprint=fingerprint,
-        fresh=fresh,
-        log=log,
-    )
+    with cluster.connect() if recipe.training.workers else nullcontext():
+        trained = train_network(
+            data,
+            model=recipe.model,
+            encoders=recipe.encoders,
+            specs=specs,
+            head=material.head,
+            options=recipe.training,
+            run_dir=Run(recipe).training / fingerprint,
+            fingerprint=fingerprint,
+            fresh=fresh,
+            log=log,
+        )
     about = {"best_epoch": trained.best_epoch, "training": recipe.training.model_dump(mode="json")}
     encoders = {name: one.model_dump(mode="json") for name, one in recipe.encoders.items()}
     return Fitted(NetworkParts(recipe.model.model_dump(mode="json"), encoders, trained.weights), about, trained.history)

@@ -75,7 +75,9 @@ def train_task(task: Task, data: TrainData, *, run_dir: StoragePath, fingerprint
     return done
 
 
-def build_network(model: ModelOptions, encoders: dict[str, EncoderOptions], specs: dict[str, dict[str, Any]], head: dict[str, Any]) -> nn.Module:
+def build_network(
+    model: ModelOptions, encoders: Mapping[str, EncoderOptions], specs: Mapping[str, dict[str, Any]], head: Mapping[str, Any]
+) -> nn.Module:
     """`build_model`, imported where it runs: a worker builds the network there, from options; no code is sent."""
     from meddx.models.build import build_model
 

@@ -23,15 +23,30 @@ from meddx.inputs.options import ImageInput, InputOptions, TableInput
 CASE = CaseOptions(id="id", patient="who")
 Make = Callable[..., Dataset]
 BY_PART = SplitOptions.model_validate(
-    {"by": "column", "column": "part", "parts": {"train": "a", "validate": "b", "calibrate": "c", "test": "d"}})
+    {"by": "column", "column": "part", "parts": {"train": "a", "validate": "b", "calibrate": "c", "test": "d"}}
+)
 TARGET = TargetOptions(kind="binary", column="y", positive=("1",), negative=("0",))
 
 
-def run(dataset: Dataset, inputs: dict[str, InputOptions], split: SplitOptions = BY_PART, target: TargetOptions = TARGET,
-        cohort: CohortOptions | None = None) -> Split:
+def run(
+    dataset: Dataset,
+    inputs: dict[str, InputOptions],
+    split: SplitOptions = BY_PART,
+    target: TargetOptions = TARGET,
+    cohort: CohortOptions | None = None,
+) -> Split:
     never = [*target.all_columns, *([split.column] if split.column else [])]
-    return prepare_split(dataset, case=CASE, cohort=cohort or CohortOptions(), target=target, split=split, timing=TimingOptions(),
-                         inputs=inputs, never_inputs=never, fingerprint="x")
+    return prepare_split(
+        dataset,
+        case=CASE,
+        cohort=cohort or CohortOptions(),
+        target=target,
+        split=split,
+        timing=TimingOptions(),
+        inputs=inputs,
+        never_inputs=never,
+        fingerprint="x",
+    )
 
 
 def test_patients_across_parts_counts_only_the_parts() -> None:
@@ -67,12 +82,21 @@ def test_pneumoniamnist_drops_its_ten_copies(make_dataset: Make, shared_data: Pa
 
     archive = np.load(shared_data / "pneumoniamnist/pneumoniamnist.npz")
     keep = {"train": 4708, "val": 524, "test": 60}
-    rows = [(f"{part}-{i}", png(image), str(label[0]), part) for part, n in keep.items()
-            for i, (image, label) in enumerate(zip(archive[f"{part}_images"][:n], archive[f"{part}_labels"][:n], strict=True))]
+    rows = [
+        (f"{part}-{i}", png(image), str(label[0]), part)
+        for part, n in keep.items()
+        for i, (image, label) in enumerate(zip(archive[f"{part}_images"][:n], archive[f"{part}_labels"][:n], strict=True))
+    ]
     table = pd.DataFrame(rows, columns=["case_id", "image", "y", "part"])
     table.insert(1, "patient_id", table.case_id)
-    split = SplitOptions.model_validate({"by": "column", "column": "part", "parts": {"train": "train", "validate": "val", "test": "test"},
-                                         "carve": {"calibrate": {"from": "validate", "share": 0.5}}})
+    split = SplitOptions.model_validate(
+        {
+            "by": "column",
+            "column": "part",
+            "parts": {"train": "train", "validate": "val", "test": "test"},
+            "carve": {"calibrate": {"from": "validate", "share": 0.5}},
+        }
+    )
     made = run(make_dataset(table), {"x": ImageInput(kind="image", size=28)}, split)
     assert made.counts["dropped_copies"] == made.counts["dropped"]["cases"] == 10
     assert made.counts["train"]["cases"] == 4698
@@ -81,8 +105,15 @@ def test_pneumoniamnist_drops_its_ten_copies(make_dataset: Make, shared_data: Pa
 
 def pictures(parts: str, images: list[bytes | None], labels: str | None = None) -> pd.DataFrame:
     n = len(parts)
-    return pd.DataFrame({"case_id": [str(i) for i in range(n)], "patient_id": [str(i) for i in range(n)], "image": images,
-                         "y": list(labels) if labels else ["0", "1"] * (n // 2), "part": list(parts)})
+    return pd.DataFrame(
+        {
+            "case_id": [str(i) for i in range(n)],
+            "patient_id": [str(i) for i in range(n)],
+            "image": images,
+            "y": list(labels) if labels else ["0", "1"] * (n // 2),
+            "part": list(parts),
+        }
+    )
 
 
 IMAGE: dict[str, InputOptions] = {"x": ImageInput(kind="image", size=28)}
@@ -102,8 +133,10 @@ def test_copies_of_pictures(make_dataset: Make) -> None:
     chain[8] = chain[5]  # validate and calibrate
     made = run(make_dataset(pictures("aaaabbbbccdd", chain)), IMAGE)
     assert made.ids("dropped") == ["0", "5"]
-    assert made.messages == ["1 train cases dropped: exact copies of cases in a later part",
-                             "1 validate cases dropped: exact copies of cases in a later part"]
+    assert made.messages == [
+        "1 train cases dropped: exact copies of cases in a later part",
+        "1 validate cases dropped: exact copies of cases in a later part",
+    ]
 
 
 @pytest.mark.parametrize("protected", [True, False])

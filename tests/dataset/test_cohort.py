@@ -12,17 +12,21 @@ from meddx.dataset.cohort import Filter, cohort_columns, cohort_counts, cohort_m
 from meddx.dataset.options import CohortOptions
 from meddx.errors import RecipeError
 
-TABLE = pa.table({
-    "age": pa.array([17.0, 18.0, None, 80.0]),
-    "whole": pa.array([1, 2, 3, None], pa.int64()),
-    "code": ["11", "0011", None, " "],
-    "seen": pa.array([datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 6, 1, 12, tzinfo=UTC), None, datetime(2022, 1, 1, tzinfo=UTC)],
-                     pa.timestamp("us", tz="UTC")),
-    "flag": pa.array([True, False, None, True]),
-    "kind": pa.array(["x", "y", "x", None]).dictionary_encode(),
-    "image": pa.array([b"1", None, b"", b"2"], pa.binary()),
-    "nothing": pa.nulls(4),
-})
+TABLE = pa.table(
+    {
+        "age": pa.array([17.0, 18.0, None, 80.0]),
+        "whole": pa.array([1, 2, 3, None], pa.int64()),
+        "code": ["11", "0011", None, " "],
+        "seen": pa.array(
+            [datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 6, 1, 12, tzinfo=UTC), None, datetime(2022, 1, 1, tzinfo=UTC)],
+            pa.timestamp("us", tz="UTC"),
+        ),
+        "flag": pa.array([True, False, None, True]),
+        "kind": pa.array(["x", "y", "x", None]).dictionary_encode(),
+        "image": pa.array([b"1", None, b"", b"2"], pa.binary()),
+        "nothing": pa.nulls(4),
+    }
+)
 
 
 @pytest.mark.parametrize(

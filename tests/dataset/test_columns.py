@@ -10,10 +10,21 @@ from meddx.errors import LeakError, MeddxError, RecipeError
 from meddx.inputs.options import TableInput
 
 TEXT, NUMBER = pa.string(), pa.float64()
-SCHEMA = pa.schema([
-    ("case_id", TEXT), ("patient_id", TEXT), ("predict_at", pa.timestamp("us", tz="UTC")), ("age", NUMBER), ("lab_a", NUMBER),
-    ("lab_b", NUMBER), ("dose [mg]", NUMBER), ("image", pa.binary()), ("day", pa.timestamp("us")), ("died", TEXT), ("label", TEXT),
-])
+SCHEMA = pa.schema(
+    [
+        ("case_id", TEXT),
+        ("patient_id", TEXT),
+        ("predict_at", pa.timestamp("us", tz="UTC")),
+        ("age", NUMBER),
+        ("lab_a", NUMBER),
+        ("lab_b", NUMBER),
+        ("dose [mg]", NUMBER),
+        ("image", pa.binary()),
+        ("day", pa.timestamp("us")),
+        ("died", TEXT),
+        ("label", TEXT),
+    ]
+)
 
 
 def columns(after: tuple[str, ...] = (), **options: object) -> list[str]:

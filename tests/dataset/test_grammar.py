@@ -71,13 +71,31 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
 
 
 TABLE = pd.DataFrame({"n": [1.0, 2.0, np.nan, 3.0, 2.0, np.nan], "t": ["a", "b", "a", None, "c", None]})
-atoms = st.sampled_from(["n >= 2", "n < 3", "n == 2", "n != 1", "n in [1, 3]", "n not in [2]", "n is missing", "t == a", "t != b",
-                         "t in [a, c]", "t not in [a]", "t is not missing"])
-filters = st.recursive(atoms, lambda inner: st.one_of(
-    st.tuples(inner, inner).map(lambda two: f"({two[0]}) and ({two[1]})"),
-    st.tuples(inner, inner).map(lambda two: f"({two[0]}) or ({two[1]})"),
-    inner.map(lambda one: f"not ({one})"),
-), max_leaves=6)
+atoms = st.sampled_from(
+    [
+        "n >= 2",
+        "n < 3",
+        "n == 2",
+        "n != 1",
+        "n in [1, 3]",
+        "n not in [2]",
+        "n is missing",
+        "t == a",
+        "t != b",
+        "t in [a, c]",
+        "t not in [a]",
+        "t is not missing",
+    ]
+)
+filters = st.recursive(
+    atoms,
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map(lambda two: f"({two[0]}) and ({two[1]})"),
+        st.tuples(inner, inner).map(lambda two: f"({two[0]}) or ({two[1]})"),
+        inner.map(lambda one: f"not ({one})"),
+    ),
+    max_leaves=6,
+)
 
 
 def oracle(text: str, row: dict[str, object]) -> bool | None:

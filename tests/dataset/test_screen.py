@@ -94,9 +94,17 @@ def leaky(columns: int = 0) -> pd.DataFrame:
 
 
 def run(dataset: Dataset, inputs: TableInput, timing: TimingOptions | None = None, column: str = "y") -> Split:
-    return prepare_split(dataset, case=CaseOptions(id="id", patient="who"), cohort=CohortOptions(), split=SplitOptions(),
-                         target=TargetOptions(kind="binary", column=column, positive=("1",), negative=("0",)),
-                         timing=timing or TimingOptions(), inputs={"table": inputs}, never_inputs=[column], fingerprint="x")
+    return prepare_split(
+        dataset,
+        case=CaseOptions(id="id", patient="who"),
+        cohort=CohortOptions(),
+        split=SplitOptions(),
+        target=TargetOptions(kind="binary", column=column, positive=("1",), negative=("0",)),
+        timing=timing or TimingOptions(),
+        inputs={"table": inputs},
+        never_inputs=[column],
+        fingerprint="x",
+    )
 
 
 def test_above_098_is_refused_unless_declared_or_wide(make_dataset: Callable[..., Dataset]) -> None:

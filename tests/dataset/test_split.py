@@ -32,19 +32,30 @@ def frame(patients: int = 100, visits: int = 3, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     n = patients * visits
     who = np.repeat(np.arange(patients), visits)
-    return pd.DataFrame({
-        "case_id": [f"c{i:05d}" for i in range(n)], "patient_id": [f"p{i}" for i in who],
-        "predict_at": pd.Timestamp("2020-01-01", tz="UTC").as_unit("us") + pd.to_timedelta(rng.integers(0, 1000, n), unit="D"),
-        "x": rng.normal(size=n), "age": rng.integers(10, 90, n).astype(float),
-        "site": np.array(["north", "south", "east", "west"])[who % 4],
-        "y": rng.choice(["0", "1", None], n, p=[0.6, 0.3, 0.1]),
-    })
+    return pd.DataFrame(
+        {
+            "case_id": [f"c{i:05d}" for i in range(n)],
+            "patient_id": [f"p{i}" for i in who],
+            "predict_at": pd.Timestamp("2020-01-01", tz="UTC").as_unit("us") + pd.to_timedelta(rng.integers(0, 1000, n), unit="D"),
+            "x": rng.normal(size=n),
+            "age": rng.integers(10, 90, n).astype(float),
+            "site": np.array(["north", "south", "east", "west"])[who % 4],
+            "y": rng.choice(["0", "1", None], n, p=[0.6, 0.3, 0.1]),
+        }
+    )
 
 
 def prepare(dataset: Dataset, **more: Any) -> Split:
     options: dict[str, Any] = {
-        "case": CASE, "cohort": CohortOptions(), "target": TARGET, "split": SplitOptions(), "timing": TimingOptions(),
-        "inputs": {"table": TableInput(columns=("x", "age"))}, "never_inputs": ["y"], "fingerprint": "page-1", **more,
+        "case": CASE,
+        "cohort": CohortOptions(),
+        "target": TARGET,
+        "split": SplitOptions(),
+        "timing": TimingOptions(),
+        "inputs": {"table": TableInput(columns=("x", "age"))},
+        "never_inputs": ["y"],
+        "fingerprint": "page-1",
+        **more,
     }
     return prepare_split(dataset, **options)
 
@@ -171,8 +182,12 @@ def test_by_site_and_by_column(make_dataset: Make) -> None:
     assert [split.counts[part]["patients"] for part in PARTS] == [38, 12, 25, 25]  # 0.25 of 50: 12 or 13
     assert parts_by_patient(dataset, split).max() == 1
     with pytest.raises(DataError, match=r"belong to no part: 'west' \(75 cases\)"):
-        prepare(make_dataset(frame()), split=column_split(
-            parts={"train": "north", "validate": "south", "test": "east"}, carve={"calibrate": {"from": "train", "share": 0.5}}))
+        prepare(
+            make_dataset(frame()),
+            split=column_split(
+                parts={"train": "north", "validate": "south", "test": "east"}, carve={"calibrate": {"from": "train", "share": 0.5}}
+            ),
+        )
 
 
 SITES = {"train": "north", "validate": "south", "calibrate": "east", "test": "west"}
@@ -193,11 +208,14 @@ def test_a_value_of_the_column_missing_or_given_twice(make_dataset: Make) -> Non
         prepare(make_dataset(frame()), split=column_split(column="sites"))
 
 
-@pytest.mark.parametrize("carve", [
-    {"test": {"from": "train", "share": 0.1}},
-    {"calibrate": {"from": "validate", "share": 0.1}, "validate": {"from": "train", "share": 0.1}},
-    {"calibrate": {"from": "train", "share": 0.6}, "validate": {"from": "train", "share": 0.5}},
-])
+@pytest.mark.parametrize(
+    "carve",
+    [
+        {"test": {"from": "train", "share": 0.1}},
+        {"calibrate": {"from": "validate", "share": 0.1}, "validate": {"from": "train", "share": 0.1}},
+        {"calibrate": {"from": "train", "share": 0.6}, "validate": {"from": "train", "share": 0.5}},
+    ],
+)
 def test_carvings_that_contradict_the_page(carve: dict[str, Any]) -> None:
     parts: dict[str, Any] = {"train": "north", "test": ["west", "south", "east"]}
     if "validate" not in carve:
@@ -239,9 +257,14 @@ def test_by_time_reads_dates_in_the_zone_of_the_cases(make_dataset: Make) -> Non
     assert prepare(make_dataset(table), split=options, case=berlin).parts[0] == "test"
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    ({"test": "2020-01-01"}, "same instant"), ({"test": ["2022-01-01", "2023-01-01"]}, "one instant"), ({"test": "soon"}, "not a date"),
-])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"test": "2020-01-01"}, "same instant"),
+        ({"test": ["2022-01-01", "2023-01-01"]}, "one instant"),
+        ({"test": "soon"}, "not a date"),
+    ],
+)
 def test_by_time_bad_instants(make_dataset: Make, change: dict[str, Any], told: str) -> None:
     starts = {"train": "2020-01-01", "validate": "2021-06-01", "calibrate": "2021-10-01", "test": "2022-02-01", **change}
     with pytest.raises(RecipeError, match=told):

@@ -15,8 +15,8 @@ def scene(n: int = 300, *, strong: float = 1.6, weak: float = 1.0, seed: int = 0
     random = np.random.default_rng(seed)
     labels = (random.random(n) < 0.4).astype(np.float32)
     models = {
-        name: seen(random, labels, clear, kind)
-        for name, clear, kind in (("logistic", weak, "baseline"), ("network", strong, "network"))}
+        name: seen(random, labels, clear, kind) for name, clear, kind in (("logistic", weak, "baseline"), ("network", strong, "network"))
+    }
     patients = [f"p{row // cases_a_patient}" for row in range(n)]
     truth = Truth("binary", ("benign", "malignant"), labels, np.ones(n, bool), "diagnosis")
     return {"models": models, "truth": truth, "patients": patients, "options": options(), "train_rates": [0.4]}

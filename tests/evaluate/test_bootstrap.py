@@ -74,8 +74,9 @@ def test_ece_interval_holds_its_estimate():
     assert interval(draws).low > value or draws.mean() > value * 1.1
 
 
-@pytest.mark.parametrize(("patients", "positive", "why"), [
-    (29, 12, "29; 30 are needed"), (60, 9, "9 with"), (60, 51, "9 without"), (60, 10, "")])
+@pytest.mark.parametrize(
+    ("patients", "positive", "why"), [(29, 12, "29; 30 are needed"), (60, 9, "9 with"), (60, 51, "9 without"), (60, 10, "")]
+)
 def test_too_few(patients, positive, why):
     column = (np.arange(patients) < positive)[:, None]
     reasons = too_few(np.arange(patients), column, np.ones_like(column), ("yes",))

@@ -64,8 +64,10 @@ def test_slope_covers_one_when_calibrated():
     assert 180 <= hits <= 199
 
 
-@pytest.mark.parametrize(("labels", "said", "why"), [
-    ([0, 1, 0, 1], [0.3] * 4, "all alike"), ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], "separate"), ([1, 1, 1], [0.1, 0.5, 0.9], "one outcome")])
+@pytest.mark.parametrize(
+    ("labels", "said", "why"),
+    [([0, 1, 0, 1], [0.3] * 4, "all alike"), ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], "separate"), ([1, 1, 1], [0.1, 0.5, 0.9], "one outcome")],
+)
 def test_no_slope_says_why(labels, said, why):
     found, around = calibration.slope(labels, said, np.arange(len(labels)))
     assert np.isnan(found) and why in around.reason

@@ -63,7 +63,11 @@ def test_prevalence_is_always_in_the_table_and_knows_nothing():
     found = run(**scenes.scene())
     assert row(found, "prevalence")["numbers"]["auroc"]["value"] == 0.5
     assert row(found, "prevalence")["calibration"]["slope"] == {
-        "value": None, "low": None, "high": None, "reason": "the probabilities are all alike"}
+        "value": None,
+        "low": None,
+        "high": None,
+        "reason": "the probabilities are all alike",
+    }
     given = scenes.scene()
     given["models"]["prevalence"] = ModelScores(np.full(300, 0.3), np.zeros(300), "baseline")
     assert row(run(**given), "prevalence")["calibration"]["in_the_large"]["value"] == pytest.approx(0.3 - given["truth"].values.mean())
@@ -182,10 +186,14 @@ def test_the_row_order_changes_nothing():
     scene = scenes.scene(200, cases_a_patient=2)
     order = np.random.default_rng(1).permutation(200)
     turned = {
-        **scene, "patients": [scene["patients"][one] for one in order], "truth": replace(
-            scene["truth"], values=scene["truth"].values[order], known=scene["truth"].known[order]),
-        "models": {name: replace(one, probabilities=one.probabilities[order], decisions=one.decisions[order])
-                   for name, one in scene["models"].items()}}
+        **scene,
+        "patients": [scene["patients"][one] for one in order],
+        "truth": replace(scene["truth"], values=scene["truth"].values[order], known=scene["truth"].known[order]),
+        "models": {
+            name: replace(one, probabilities=one.probabilities[order], decisions=one.decisions[order])
+            for name, one in scene["models"].items()
+        },
+    }
     first, second = run(**scene)["primary"]["difference"], run(**turned)["primary"]["difference"]
     assert first == pytest.approx(second, abs=1e-12)
 

@@ -23,11 +23,16 @@ def example(seed: int, n: int = 200, ties: bool = False):
 def oracle(labels, said, decided, weights=None):
     kept = {"sample_weight": weights}
     return {
-        "auroc": sk.roc_auc_score(labels, said, **kept), "auprc": sk.average_precision_score(labels, said, **kept),
-        "accuracy": sk.accuracy_score(labels, decided, **kept), "sensitivity": sk.recall_score(labels, decided, **kept),
-        "specificity": sk.recall_score(labels, decided, pos_label=0, **kept), "ppv": sk.precision_score(labels, decided, **kept),
-        "brier": sk.brier_score_loss(labels, said, **kept), "log_loss": sk.log_loss(labels, said, **kept),
-        "f1": sk.f1_score(labels, decided, **kept)}
+        "auroc": sk.roc_auc_score(labels, said, **kept),
+        "auprc": sk.average_precision_score(labels, said, **kept),
+        "accuracy": sk.accuracy_score(labels, decided, **kept),
+        "sensitivity": sk.recall_score(labels, decided, **kept),
+        "specificity": sk.recall_score(labels, decided, pos_label=0, **kept),
+        "ppv": sk.precision_score(labels, decided, **kept),
+        "brier": sk.brier_score_loss(labels, said, **kept),
+        "log_loss": sk.log_loss(labels, said, **kept),
+        "f1": sk.f1_score(labels, decided, **kept),
+    }
 
 
 @pytest.mark.parametrize("ties", [False, True])

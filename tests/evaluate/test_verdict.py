@@ -12,9 +12,17 @@ from meddx.evaluate.verdict import VERDICTS, difference, judge, number, plainly
 from meddx.evaluate.words import cases_sentence, count, opened_sentence, percent, shown, with_interval
 
 
-@pytest.mark.parametrize(("low", "high", "useful", "word"), [
-    (0.011, 0.05, 0.01, "useful"), (0.001, 0.05, 0.01, "better"), (-0.001, 0.05, 0.01, "not_shown"), (-0.05, -0.001, 0.01, "worse"),
-    (0.0, 0.05, 0.0, "not_shown"), (0.001, 0.05, 0.0, "useful")])
+@pytest.mark.parametrize(
+    ("low", "high", "useful", "word"),
+    [
+        (0.011, 0.05, 0.01, "useful"),
+        (0.001, 0.05, 0.01, "better"),
+        (-0.001, 0.05, 0.01, "not_shown"),
+        (-0.05, -0.001, 0.01, "worse"),
+        (0.0, 0.05, 0.0, "not_shown"),
+        (0.001, 0.05, 0.0, "useful"),
+    ],
+)
 def test_words_follow_the_limits(low, high, useful, word):
     assert judge((low + high) / 2, Interval(low, high, 0.01), useful)["verdict"] == word
 
@@ -53,8 +61,10 @@ def test_paired_difference_by_hand():
     assert number("ece", 0.01, np.linspace(0.01, 0.05, 100), "", "")["low"] == 0
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (0.9412, "0.941"), (1.0, "1.000"), (0.9996, "0.9996"), (0.0004, "0.0004"), (-0.00001, "0.0000"), (None, "-"), (-0.2, "-0.200")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.9412, "0.941"), (1.0, "1.000"), (0.9996, "0.9996"), (0.0004, "0.0004"), (-0.00001, "0.0000"), (None, "-"), (-0.2, "-0.200")],
+)
 def test_shown(value, text):
     assert shown(value) == text
 

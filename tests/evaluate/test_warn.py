@@ -54,9 +54,15 @@ def test_several_cases_a_patient_take_the_bootstrap():
     assert "bootstrap by patient" in found
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (stretched(2.5), "too extreme"), (stretched(0.4), "too timid"), (stretched(1, 0.8), "too high on average"),
-    (stretched(1, -0.8), "too low on average")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (stretched(2.5), "too extreme"),
+        (stretched(0.4), "too timid"),
+        (stretched(1, 0.8), "too high on average"),
+        (stretched(1, -0.8), "too low on average"),
+    ],
+)
 def test_calibration(change, words):
     assert any(words in one for one in warnings(change))
 

@@ -23,7 +23,9 @@ def pictures(*values: bytes | None) -> pa.Table:
 
 
 def fitted_image(table: pa.Table | None = None, **options: object) -> ImagePreparation:
-    return ImagePreparation.fit("film", ImageInput(**{"kind": "image", "size": 16, **options}), table or pictures(*map(png_bytes, range(5))))
+    return ImagePreparation.fit(
+        "film", ImageInput(**{"kind": "image", "size": 16, **options}), table or pictures(*map(png_bytes, range(5)))
+    )
 
 
 def test_pixels_stay_uint8_and_the_moments_are_those_of_train() -> None:

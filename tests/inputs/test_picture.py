@@ -42,11 +42,17 @@ def reason(data: bytes) -> str:
     return caught.value.reason
 
 
-@pytest.mark.parametrize(("pixels", "kind", "header"), [
-    (gradient(), ".png", Header("png", 60, 40, 8, 1)), (gradient(bits=16), ".png", Header("png", 60, 40, 16, 1)),
-    (gradient(colour=True), ".png", Header("png", 60, 40, 8, 3)), (gradient(colour=True, bits=16), ".png", Header("png", 60, 40, 16, 3)),
-    (gradient(), ".jpg", Header("jpeg", 60, 40, 8, 1)), (gradient(colour=True), ".jpg", Header("jpeg", 60, 40, 8, 3)),
-])
+@pytest.mark.parametrize(
+    ("pixels", "kind", "header"),
+    [
+        (gradient(), ".png", Header("png", 60, 40, 8, 1)),
+        (gradient(bits=16), ".png", Header("png", 60, 40, 16, 1)),
+        (gradient(colour=True), ".png", Header("png", 60, 40, 8, 3)),
+        (gradient(colour=True, bits=16), ".png", Header("png", 60, 40, 16, 3)),
+        (gradient(), ".jpg", Header("jpeg", 60, 40, 8, 1)),
+        (gradient(colour=True), ".jpg", Header("jpeg", 60, 40, 8, 3)),
+    ],
+)
 def test_headers_are_read_by_hand(pixels: np.ndarray, kind: str, header: Header) -> None:
     assert read_header(encoded(pixels, kind)) == header
 
@@ -80,9 +86,13 @@ def test_every_cut_is_noticed(kind: str) -> None:
     assert {reason(data[:length]) for length in range(0, len(data) - 1, 7)} == {"image_truncated"}
 
 
-def test_without_the_check_a_cut_jpeg_is_read_as_if_whole() -> None:
+def test_the_twin_without_the_header_check_a_cut_is_not_known_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(gradient(), ".jpg")
-    assert cv2.imdecode(np.frombuffer(data[:-12], np.uint8), cv2.IMREAD_GRAYSCALE).shape == (40, 60)
+    monkeypatch.setattr("meddx.inputs.picture.read_header", lambda _: Header("jpeg", 60, 40, 8, 1))
+    try:  # OpenCV 4 fills the rest with grey and says nothing, OpenCV 5 refuses without a reason
+        assert decode(data[:-12], 1).shape == (1, 40, 60)
+    except PictureError as error:
+        assert error.reason == "image_unreadable"
 
 
 def test_an_end_mark_inside_a_thumbnail_does_not_count() -> None:
@@ -92,8 +102,17 @@ def test_an_end_mark_inside_a_thumbnail_does_not_count() -> None:
     assert reason(inside[: -len(data) // 2]) == "image_truncated"
 
 
-@pytest.mark.parametrize("data", [b"not a picture at all", b"GIF89a" + bytes(40), b"\xff\xd8" + b"x" * 50, bomb_png(0, 5),
-                                  b"\x89PNG\r\n\x1a\n" + png_chunk(b"IDAT", b"12345") + png_chunk(b"IEND", b""), b"\xff\xd8\xff\xda\x00\x04\x00\x00\xff\xd9"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"not a picture at all",
+        b"GIF89a" + bytes(40),
+        b"\xff\xd8" + b"x" * 50,
+        bomb_png(0, 5),
+        b"\x89PNG\r\n\x1a\n" + png_chunk(b"IDAT", b"12345") + png_chunk(b"IEND", b""),
+        b"\xff\xd8\xff\xda\x00\x04\x00\x00\xff\xd9",
+    ],
+)
 def test_other_bytes_are_unreadable(data: bytes) -> None:
     assert reason(data) == "image_unreadable"
 
@@ -135,4 +154,4 @@ def test_proportions_are_kept_and_the_rest_is_black() -> None:
     assert (fit_square(np.full((1, 1, 4000), 9, np.uint8), 8)[0].any(1)).sum() == 1
     whole = np.arange(64, dtype=np.uint8).reshape(1, 8, 8)
     np.testing.assert_array_equal(fit_square(whole, 8), whole)
-    np.testing.assert_array_equal(fit_square(whole, 4)[0], whole[0].reshape(4, 2, 4, 2).mean((1, 3)).round())
+    np.testing.assert_array_equal(fit_square(whole, 4)[0], np.floor(whole[0].reshape(4, 2, 4, 2).mean((1, 3)) + 0.5))

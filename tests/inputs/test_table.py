@@ -17,11 +17,19 @@ from meddx.inputs.table import CLIP, MAX_LEVELS, MISSING, OTHER, TablePreparatio
 
 
 def small_table() -> pa.Table:
-    return pa.table({"age": [40.0, 60.0, None, 80.0, 50.0, float("inf")], "sex": ["F", "M", "F", None, "F", "M"], "ward": [1.0, 2.0, 2.0, None, 2.0, 1.0]})
+    return pa.table(
+        {
+            "age": [40.0, 60.0, None, 80.0, 50.0, float("inf")],
+            "sex": ["F", "M", "F", None, "F", "M"],
+            "ward": [1.0, 2.0, 2.0, None, 2.0, 1.0],
+        }
+    )
 
 
 def fitted(**options: object) -> TablePreparation:
-    return TablePreparation.fit("t", TableInput(**{"min_count": 1, "category": ("ward",), **options}), ["age", "sex", "ward"], small_table())
+    return TablePreparation.fit(
+        "t", TableInput(**{"min_count": 1, "category": ("ward",), **options}), ["age", "sex", "ward"], small_table()
+    )
 
 
 def same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> bool:
@@ -46,8 +54,10 @@ def test_categories_count_from_two_by_frequency_with_missing_and_unseen_apart() 
 
 def test_a_code_is_the_same_level_as_text_float_or_integer() -> None:
     prep = fitted()
-    asked = [prep.transform(pa.table({"age": [1.0, 1.0], "sex": ["F", "F"], "ward": values})).arrays["codes"][:, 1].tolist() for values in
-             (["2", "1"], [2.0, 1.0], [2, 1], pa.array(["2", "1"]).dictionary_encode())]
+    asked = [
+        prep.transform(pa.table({"age": [1.0, 1.0], "sex": ["F", "F"], "ward": values})).arrays["codes"][:, 1].tolist()
+        for values in (["2", "1"], [2.0, 1.0], [2, 1], pa.array(["2", "1"]).dictionary_encode())
+    ]
     assert asked == [[2, 3]] * 4
 
 
@@ -67,7 +77,9 @@ def test_rare_levels_are_other_and_levels_are_limited() -> None:
 
 
 def test_constant_and_empty_columns_give_zeros_whatever_comes_later() -> None:
-    prep = TablePreparation.fit("t", TableInput(), ["same", "none"], pa.table({"same": [0.1] * 7, "none": pa.array([None] * 7, pa.float64())}))
+    prep = TablePreparation.fit(
+        "t", TableInput(), ["same", "none"], pa.table({"same": [0.1] * 7, "none": pa.array([None] * 7, pa.float64())})
+    )
     arrays = prep.transform(pa.table({"same": [0.1, 9e9, None], "none": [1.0, None, -4.0]})).arrays
     assert not arrays["numbers"].any()
     assert arrays["missing"].tolist() == [[0, 0], [0, 1], [1, 0]]
@@ -138,9 +150,17 @@ def test_column_order_types_and_chunks_of_the_table_change_nothing() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.none() | st.floats(), st.none() | st.sampled_from(["F", "M", "", "x"])), min_size=1, max_size=12), st.randoms())
+@given(
+    st.lists(st.tuples(st.none() | st.floats(), st.none() | st.sampled_from(["F", "M", "", "x"])), min_size=1, max_size=12), st.randoms()
+)
 def test_rows_are_prepared_each_by_itself(rows: list[tuple[float | None, str | None]], random: object) -> None:
-    table = pa.table({"age": pa.array([age for age, _ in rows], pa.float64()), "sex": pa.array([sex for _, sex in rows], pa.string()), "ward": ["1"] * len(rows)})
+    table = pa.table(
+        {
+            "age": pa.array([age for age, _ in rows], pa.float64()),
+            "sex": pa.array([sex for _, sex in rows], pa.string()),
+            "ward": ["1"] * len(rows),
+        }
+    )
     order = list(range(len(rows)))
     random.shuffle(order)  # type: ignore[attr-defined]
     whole, moved = fitted().transform(table).arrays, fitted().transform(table.take(order)).arrays

@@ -11,11 +11,26 @@ HEAD = {"kind": "binary", "classes": ["no", "yes"]}
 
 
 def image_spec(size: int = 28, channels: int = 1, full: int = 255, optional: bool = False) -> dict[str, Any]:
-    return {"kind": "image", "optional": optional, "channels": channels, "size": size, "max": full, "mean": [0.5] * channels, "std": [0.25] * channels}
+    return {
+        "kind": "image",
+        "optional": optional,
+        "channels": channels,
+        "size": size,
+        "max": full,
+        "mean": [0.5] * channels,
+        "std": [0.25] * channels,
+    }
 
 
 def table_spec(optional: bool = False) -> dict[str, Any]:
-    return {"kind": "table", "optional": optional, "numbers": 3, "names": ["a", "b", "c"], "categories": [4, 130], "category_names": ["d", "e"]}
+    return {
+        "kind": "table",
+        "optional": optional,
+        "numbers": 3,
+        "names": ["a", "b", "c"],
+        "categories": [4, 130],
+        "category_names": ["d", "e"],
+    }
 
 
 def random_inputs(spec: dict[str, Any], rows: int, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -25,8 +25,10 @@ def both(rows: int) -> dict[str, dict[str, torch.Tensor]]:
     return {name: random_inputs(spec, rows) for name, spec in BOTH.items()}
 
 
-@pytest.mark.parametrize(("head", "outputs"), [
-    (HEAD, 1), ({"kind": "multiclass", "classes": ["a", "b", "c"]}, 3), ({"kind": "multilabel", "classes": ["x", "y"]}, 2)])
+@pytest.mark.parametrize(
+    ("head", "outputs"),
+    [(HEAD, 1), ({"kind": "multiclass", "classes": ["a", "b", "c"]}, 3), ({"kind": "multilabel", "classes": ["x", "y"]}, 2)],
+)
 def test_logits_have_the_heads_width(head: dict[str, Any], outputs: int) -> None:
     assert made(BOTH, head)(both(4)).shape == (4, outputs)
 
@@ -48,7 +50,9 @@ def test_batch_size_and_row_order_change_nothing_in_eval() -> None:
     model, batch = made(BOTH).eval(), both(12)
     with torch.no_grad():
         whole = model(batch)
-        ones = torch.cat([model({name: {key: value[row : row + 1] for key, value in one.items()} for name, one in batch.items()}) for row in range(12)])
+        ones = torch.cat(
+            [model({name: {key: value[row : row + 1] for key, value in one.items()} for name, one in batch.items()}) for row in range(12)]
+        )
         order = torch.randperm(12)
         moved = model({name: {key: value[order] for key, value in one.items()} for name, one in batch.items()})
     torch.testing.assert_close(whole, ones, atol=1e-6, rtol=0)
@@ -128,25 +132,28 @@ def test_a_dotted_path_is_called_with_spec_and_settings() -> None:
     assert model.fusion.out_features == 7 and model({"film": random_inputs(image_spec(), 2)}).shape == (2, 1)
 
 
-@pytest.mark.parametrize(("encoder", "said"), [
-    ({"kind": "nets_helper:own", "settings": {"widht": 7}}, "width"),
-    ({"kind": "nets_helper:own_needs"}, "width"),
-    ({"kind": "nets_helper:no_width"}, "out_features"),
-    ({"kind": "nets_helper:no_module"}, "Module"),
-    ({"kind": "nets_helper:nothing"}, "nothing"),
-    ({"kind": "nets_helper:NOT_CALLABLE"}, "no function"),
-    ({"kind": "no_such_package_here:net"}, "cannot import"),
-    ({"kind": ":net"}, "package.module:function"),
-    ({"kind": "mlp"}, "not a network for a image"),
-    ({"kind": "cnn", "settings": {"chanels": [8]}}, "channels"),
-    ({"kind": "cnn", "settings": {"norm": 3}}, "norm"),
-    ({"kind": "cnn", "settings": {"norm": "group"}}, "batch or none"),
-    ({"kind": "cnn", "settings": {"channels": [8, 8, 8, 8, 8, 8]}}, "leave nothing"),
-    ({"kind": "cnn", "settings": {"channels": []}}, "above 0"),
-    ({"kind": "cnn", "settings": {"grid": True}}, "grid"),
-    ({"kind": "vit", "settings": {"patch": 5}}, "do not divide"),
-    ({"kind": "resnet18", "settings": {"pretrained": True}}, "pretrained"),
-])
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        ({"kind": "nets_helper:own", "settings": {"widht": 7}}, "width"),
+        ({"kind": "nets_helper:own_needs"}, "width"),
+        ({"kind": "nets_helper:no_width"}, "out_features"),
+        ({"kind": "nets_helper:no_module"}, "Module"),
+        ({"kind": "nets_helper:nothing"}, "nothing"),
+        ({"kind": "nets_helper:NOT_CALLABLE"}, "no function"),
+        ({"kind": "no_such_package_here:net"}, "cannot import"),
+        ({"kind": ":net"}, "package.module:function"),
+        ({"kind": "mlp"}, "not a network for a image"),
+        ({"kind": "cnn", "settings": {"chanels": [8]}}, "channels"),
+        ({"kind": "cnn", "settings": {"norm": 3}}, "norm"),
+        ({"kind": "cnn", "settings": {"norm": "group"}}, "batch or none"),
+        ({"kind": "cnn", "settings": {"channels": [8, 8, 8, 8, 8, 8]}}, "leave nothing"),
+        ({"kind": "cnn", "settings": {"channels": []}}, "above 0"),
+        ({"kind": "cnn", "settings": {"grid": True}}, "grid"),
+        ({"kind": "vit", "settings": {"patch": 5}}, "do not divide"),
+        ({"kind": "resnet18", "settings": {"pretrained": True}}, "pretrained"),
+    ],
+)
 def test_wrong_networks_and_settings_are_recipe_errors(encoder: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         made({"film": image_spec()}, encoders={"film": encoder})
@@ -164,5 +171,7 @@ def test_hiding_inputs_where_none_is_optional_is_refused() -> None:
 
 
 def test_encoders_are_given_apart_from_the_model() -> None:
-    model = build_model(ModelOptions(), {"film": EncoderOptions(kind="cnn", settings={"channels": [4], "grid": 2})}, {"film": image_spec()}, HEAD)
+    model = build_model(
+        ModelOptions(), {"film": EncoderOptions(kind="cnn", settings={"channels": [4], "grid": 2})}, {"film": image_spec()}, HEAD
+    )
     assert model.fusion.out_features == 16 and model.head == Head("binary", ["no", "yes"])

@@ -66,7 +66,9 @@ def test_sixteen_bit_pixels_keep_their_precision_in_bfloat16() -> None:
     spec = {**image_spec(8, full=65535), "mean": [0.5], "std": [0.001]}
     pixels = torch.full((1, 1, 8, 8), 32800, dtype=torch.int32).to(torch.uint16)
     exact = Normalise(spec)(pixels)
-    torch.testing.assert_close(Normalise(spec).bfloat16()(pixels).float(), exact, rtol=0.01, atol=0)
+    torch.testing.assert_close(
+        Normalise(spec).bfloat16()(pixels).float(), exact, rtol=0, atol=0.02
+    )  # 32,800 itself would become 32,768: 0.5 off
 
 
 @pytest.mark.parametrize(("size", "side"), [(28, 4), (64, 8), (96, 12), (224, 14), (256, 16)])

@@ -11,7 +11,11 @@ SPECS = {"film": {"kind": "image", "channels": 1, "size": 4, "max": 255}, "table
 
 
 def both_prepared() -> dict[str, Prepared]:
-    table = {"numbers": np.array([[1, 2], [3, 4]], np.float32), "missing": np.array([[0, 1], [0, 0]], np.float32), "codes": np.array([[2, 3], [4, 8]])}
+    table = {
+        "numbers": np.array([[1, 2], [3, 4]], np.float32),
+        "missing": np.array([[0, 1], [0, 0]], np.float32),
+        "codes": np.array([[2, 3], [4, 8]]),
+    }
     film = {"pixels": np.stack([np.zeros((1, 4, 4)), np.full((1, 4, 4), 255)]).astype(np.uint8)}
     return {"film": Prepared(film, np.array([False, True])), "table": Prepared(table, np.array([True, False]))}
 
@@ -25,7 +29,10 @@ def test_missing_and_absent_are_nan_and_code_0() -> None:
 
 def test_the_places_of_categories_match_the_matrix() -> None:
     assert category_places(SPECS) == {18: 5, 19: 9}
-    assert category_places({"big": {**SPECS["film"], "size": 64, "channels": 3}, "table": SPECS["table"]}) == {3 * 784 + 2: 5, 3 * 784 + 3: 9}
+    assert category_places({"big": {**SPECS["film"], "size": 64, "channels": 3}, "table": SPECS["table"]}) == {
+        3 * 784 + 2: 5,
+        3 * 784 + 3: 9,
+    }
 
 
 @pytest.mark.parametrize("size", [28, 29, 56, 64, 224])

@@ -84,7 +84,9 @@ def test_probabilities_are_float64_and_safe() -> None:
     assert LABELS.probabilities(np.zeros((2, 2))).tolist() == [[0.5, 0.5]] * 2
 
 
-@pytest.mark.parametrize(("kind", "classes"), [("binary", ["a"]), ("binary", ["a", "b", "c"]), ("multiclass", ["a"]), ("multilabel", []), ("tags", ["a", "b"])])
+@pytest.mark.parametrize(
+    ("kind", "classes"), [("binary", ["a"]), ("binary", ["a", "b", "c"]), ("multiclass", ["a"]), ("multilabel", []), ("tags", ["a", "b"])]
+)
 def test_impossible_heads_are_refused(kind: str, classes: list[str]) -> None:
     with pytest.raises(RecipeError):
         Head(kind, classes)

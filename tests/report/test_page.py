@@ -57,14 +57,30 @@ class Reader(HTMLParser):
 
 def about(**changes):
     counts = Counts(
-        read=1005, quarantined_at_ingest=2, outside_cohort=1, unlabelled=1, dropped=1,
-        parts={"train": 500, "validate": 100, "calibrate": 100, "test": 300}, scored=299, quarantined_in_scoring=1)
+        read=1005,
+        quarantined_at_ingest=2,
+        outside_cohort=1,
+        unlabelled=1,
+        dropped=1,
+        parts={"train": 500, "validate": 100, "calibrate": 100, "test": 300},
+        scored=299,
+        quarantined_in_scoring=1,
+    )
     given = About(
-        title="breast mass", question=("Is this mass malignant?", "Not: screening."), fingerprint="a1b2c3d4e5f60718",
-        dataset_digest="9f" * 32, bundles={"network": "0123456789abcdef"}, versions={"python": "3.11"}, seconds=3.2, opened=2,
+        title="breast mass",
+        question=("Is this mass malignant?", "Not: screening."),
+        fingerprint="a1b2c3d4e5f60718",
+        dataset_digest="9f" * 32,
+        bundles={"network": "0123456789abcdef"},
+        versions={"python": "3.11"},
+        seconds=3.2,
+        opened=2,
         counts=counts,
-        split="by patient, seed 0", made="2026-11-21T10:00:00+00:00",
-        notes=("1 exact copy was dropped.",), command="meddx compare wdbc.yaml")
+        split="by patient, seed 0",
+        made="2026-11-21T10:00:00+00:00",
+        notes=("1 exact copy was dropped.",),
+        command="meddx compare wdbc.yaml",
+    )
     return replace(given, **changes)
 
 
@@ -105,8 +121,13 @@ def binary():
 
 
 SCENES = {
-    "binary": comparison, "few": lambda: comparison(25), "multiclass": many, "multilabel": lambda: many("multilabel", 3),
-    "evil": lambda: comparison(name=EVIL, classes=("<b>no</b>", EVIL), column=EVIL), "zero useful": lambda: comparison(useful=0.0)}
+    "binary": comparison,
+    "few": lambda: comparison(25),
+    "multiclass": many,
+    "multilabel": lambda: many("multilabel", 3),
+    "evil": lambda: comparison(name=EVIL, classes=("<b>no</b>", EVIL), column=EVIL),
+    "zero useful": lambda: comparison(useful=0.0),
+}
 
 
 @pytest.fixture(scope="module", params=list(SCENES))
@@ -156,8 +177,18 @@ def test_first_paragraph_says_what_must_be_known(binary):
 
 def test_sections_in_order(binary):
     text = read(render(binary, about())).text
-    order = ["Better, and useful", "Which cases", "All models", "Curves", "Decisions at the stored threshold", "Secondary comparisons",
-             "physician, a score", "Data and parts", "How it was made", "What this is not"]
+    order = [
+        "Better, and useful",
+        "Which cases",
+        "All models",
+        "Curves",
+        "Decisions at the stored threshold",
+        "Secondary comparisons",
+        "physician, a score",
+        "Data and parts",
+        "How it was made",
+        "What this is not",
+    ]
     places = [text.rindex(one) if one == "Decisions at the stored threshold" else text.index(one) for one in order[1:]]
     assert places == sorted(places)
 

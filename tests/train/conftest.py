@@ -40,8 +40,10 @@ class Lockstep:
 
     def meet(self) -> None:
         self.turn.release()
-        self.barrier.wait(60)
-        self.turn.acquire()
+        try:
+            self.barrier.wait(60)
+        finally:
+            self.turn.acquire()
 
 
 class LockstepRank:
@@ -129,7 +131,9 @@ def toy_task() -> Callable[..., Task]:
         augment = {"flip": True, "rotate": 20, "shift": 0.1, "zoom": 0.1, "crop": 0.1, "intensity": 0.2}
         small = {"film": {"kind": "cnn", "settings": {"channels": [4, 8, 8]}}}
         settings = {"batch": 24, "epochs": 2, "shards": 12, "augment": augment, "precision": "fp32", **options}
-        network = ModelOptions.model_validate({"dropout": 0.3, "hidden": 16, "encoders": small, "fusion": {"kind": "concat", "drop_inputs": 0.2}, **(model or {})})
+        network = ModelOptions.model_validate(
+            {"dropout": 0.3, "hidden": 16, "encoders": small, "fusion": {"kind": "concat", "drop_inputs": 0.2}, **(model or {})}
+        )
         head = TOY_HEADS[kind]
         return Task(
             network=partial(build_network, network, dict(network.encoders), TOY_SPECS, head),

@@ -41,7 +41,7 @@ def test_epoch_seed_and_row_each_change_the_draw() -> None:
 def test_range_and_type(dtype: Any) -> None:
     out = changed(ALL, [0, 1, 2], dtype=dtype)
     assert out.dtype == torch.float32
-    assert 0 <= out.min() and out.max() <= np.iinfo(dtype).max
+    assert out.min() >= 0 and out.max() <= np.iinfo(dtype).max
     assert out.max() > np.iinfo(dtype).max / 2  # still in the same range, not scaled to 1
 
 

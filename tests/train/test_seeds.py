@@ -27,7 +27,7 @@ def test_arrays_and_single_words_agree() -> None:
 def test_uniforms_are_uniform_and_uncorrelated() -> None:
     draws = uniforms(4, 9, 0, np.arange(20_000))
     assert draws.shape == (20_000, 4)
-    assert 0 <= draws.min() and draws.max() < 1
+    assert draws.min() >= 0 and draws.max() < 1
     assert np.abs(draws.mean(0) - 0.5).max() < 0.01
     assert np.abs(np.corrcoef(draws.T) - np.eye(4)).max() < 0.03
     assert np.abs(np.corrcoef(draws[:-1, 0], draws[1:, 0])[0, 1]) < 0.03  # neighbouring rows
