@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -100,6 +101,14 @@ def _start(cpus: int | None) -> None:
 
 
 def _join(address: str) -> None:
+    """An address at which nobody listens is refused at once: Ray itself goes on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except OSError as error:
+            next_step = "check the address and the firewall; without an address a cluster is started here"
+            raise ClusterError(f"no Ray cluster at {address}: {error}", "", next_step) from error
     _initialise(address)
 
 

@@ -38,8 +38,9 @@ def open_test(dataset: Dataset, *, job: str, why: str) -> int:
 
 def times_opened(dataset: Dataset | StoragePath) -> int:
     """How often the test part was opened; 0 where there is no log.  A damaged dataset is named by its path."""
-    place = (dataset if isinstance(dataset, StoragePath) else dataset.path) / "split"
-    if place.on_s3:
+    root = dataset if isinstance(dataset, StoragePath) else dataset.path
+    place = root / "split"
+    if root.on_s3:
         return sum(1 for _ in (place / NAME).list(suffix=".json"))
     log = place / f"{NAME}.jsonl"
     return log.read_bytes().count(b"\n") if log.exists() else 0

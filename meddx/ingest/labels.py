@@ -86,5 +86,6 @@ class LabelJoin:
     def left_over(self) -> list[Reject]:
         """Once every image was joined: one reject for each row of the table that gave no label."""
         no_image = [Reject(self.name, "no_image", "", int(self._rows[i])) for i in self._index.values() if not self._used[i]]
-        self.notes.append(f"{self._without:,} images have no row in the label table: they are cases without a label")
+        if self._without:
+            self.notes.append(f"{self._without:,} images have no row in the label table: they are cases without a label")
         return [*self._rejects, *no_image]

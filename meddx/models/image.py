@@ -140,7 +140,7 @@ class _Tokens(nn.Module):
 
 
 def patch_side(size: int) -> int:
-    """The smallest patch that divides `size` and leaves at most 8 (below 128 pixels) or 16 patches a side.  RecipeError if there is none."""
+    """The smallest patch that divides `size` and leaves at most 8 (below 128 pixels) or 16 patches a side.  RecipeError if none."""
     most = 8 if size < 128 else 16
     for side in range(1, size // 2 + 1):
         if size % side == 0 and size // side <= most:

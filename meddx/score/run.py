@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from meddx import record
+from meddx.progress import advance
 from meddx.score import failpoints, ledger
 from meddx.score.audit import is_finished
 from meddx.score.books import Books, keep_books
@@ -84,6 +85,7 @@ def _work(
             log(f"unit {outcome.unit} failed: {outcome.kind} {outcome.detail}".rstrip())
         breaker.see(outcome)
         done += 0 if outcome.kind else outcome.rows
+        advance(log, "scoring, rows", done, rows)
         now = time.monotonic()
         rate = done / max(now - start, 1e-9)
         recorder.more["rows_a_second"] = round(rate, 3)

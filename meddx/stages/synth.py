@@ -23,9 +23,8 @@ def synth(kind: str, patients: int, out: str, *, seed: int, log: Log) -> None:
     if next(folder.list(), None) is not None:
         raise OutputError("the folder is not empty", str(folder), "name an empty --out")
     made = _maker(kind)(patients, folder, seed=seed)
-    for key, value in made.items():
-        log(f"{key.replace('_', ' ')}: {value}")
-    log(f"made; {folder}")
+    counts = ", ".join(f"{name} {number:,}" for name, number in made["counts"].items())
+    log(f"{counts}; outcome {made['prevalence']:.1%}; best AUROC that any model can reach {made['bayes_auroc']:.3f}; {folder}")
 
 
 def _maker(kind: str) -> Callable[..., dict[str, Any]]:

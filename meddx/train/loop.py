@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from meddx.errors import ClusterError, DataError
+from meddx.progress import advance
 from meddx.train.batches import Loader
 from meddx.train.checkpoint import CheckpointStore, Snapshot
 from meddx.train.communicate import Communicator, agree
@@ -129,6 +130,7 @@ class RankRun:
             losses.append(self.one_step())
             if on_step:
                 on_step(self.progress.step, losses[-1])
+            advance(self.log, "training, steps", self.progress.step, self.stream.steps)
             epoch = self.stream.epochs_done(self.progress.step)
             if epoch > self.progress.epoch:
                 self.progress.epoch = epoch
@@ -136,6 +138,7 @@ class RankRun:
                 started = time.perf_counter()
                 self._end_epoch(float(np.mean(losses)))
                 losses = []
+        advance(self.log, "training, steps", self.stream.steps, self.stream.steps)
 
     def one_step(self) -> float:
         """One optimiser step; the batch's mean loss."""

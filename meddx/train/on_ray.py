@@ -19,6 +19,7 @@ from ray.train.torch.config import _TorchBackend
 
 from meddx.cluster import cpus_per_worker
 from meddx.errors import ClusterError, DataError
+from meddx.progress import advance
 from meddx.storage import StoragePath
 from meddx.train.checkpoint import CheckpointStore
 from meddx.train.communicate import Communicator, Group
@@ -125,6 +126,8 @@ class _Watch:
         for note in state.get("notes", [])[self._notes :]:
             self._log(note)
         self._notes = max(self._notes, len(state.get("notes", [])))
+        if state:
+            advance(self._log, "training, epochs", self._epochs if state["finished"] else state["epoch"], self._epochs)
         for entry in state.get("history", []):
             if entry["epoch"] > self._epoch:
                 self._log(progress_line(entry, self._epochs, best=entry["epoch"] == state["best_epoch"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -46,13 +47,13 @@ def answers(port: int) -> bool:
 
 
 def stop(head: subprocess.Popen[bytes]) -> None:
-    """End this head and nothing else: `ray stop` would end every Ray of the machine."""
-    head.send_signal(signal.SIGTERM)
-    try:
-        head.wait(30)
-    except subprocess.TimeoutExpired:
-        head.kill()
-        head.wait(30)
+    """End this head and what it started (a session of its own), and nothing else: `ray stop` would end every Ray of the machine."""
+    head.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # its processes may wait for each other
+        head.wait(10)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(head.pid, signal.SIGKILL)
+    head.wait(10)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def dashboard(environment: dict[str, str]) -> Iterator[int]:
     command += [f"--{name}={port}" for name, port in ports.items()]
     folder.mkdir(mode=0o700)
     with (folder / "head.log").open("wb") as log:
-        head = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        head = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         deadline = time.monotonic() + 90
         while not answers(ports["dashboard-port"]):
