@@ -14,7 +14,9 @@ class TableInput(Options):
 
     kind: Literal["table"] = Field("table", description="a table")
     source: Text | None = Field(None, alias="from", description="the source, where there are several")
-    columns: Texts = Field(("*",), description="names or patterns; `*` is every column that is not id, patient, target or declared after_outcome")
+    columns: Texts = Field(
+        ("*",), description="names or patterns; `*` is every column that is not id, patient, target or declared after_outcome"
+    )
     drop: Texts = Field((), description="names or patterns left out")
     category: Texts = Field((), description="names or patterns of number-like codes that are categories")
     min_count: int = Field(10, ge=1, description="a category seen less often in train counts as `other`")

@@ -9,7 +9,19 @@ from pydantic import BeforeValidator, Field, field_validator
 from meddx.yamlconf import Options
 
 # cnn: the small net of three convolutions; mlp: tables; the rest are MONAI's, by their names there.
-ENCODERS = ("cnn", "mlp", "resnet10", "resnet18", "resnet34", "resnet50", "densenet121", "densenet169", "efficientnet-b0", "efficientnet-b1", "vit")
+ENCODERS = (
+    "cnn",
+    "mlp",
+    "resnet10",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "densenet121",
+    "densenet169",
+    "efficientnet-b0",
+    "efficientnet-b1",
+    "vit",
+)
 BASELINES = ("prevalence", "logistic", "forest", "boosting")
 
 
@@ -30,7 +42,9 @@ class EncoderOptions(Options):
             from meddx.yamlconf import nearest
 
             guess = nearest(value, ENCODERS)
-            raise ValueError(f"{value!r} is not a network; {f'did you mean {guess!r}? ' if guess else ''}allowed: {', '.join(ENCODERS)}, or package.module:function")
+            raise ValueError(
+                f"{value!r} is not a network; {f'did you mean {guess!r}? ' if guess else ''}allowed: {', '.join(ENCODERS)}, or package.module:function"
+            )
         return value
 
 
@@ -45,7 +59,9 @@ class ModelOptions(Options):
     """{input: encoder} -> fusion -> head.  One input is a fusion of one."""
 
     name: str = Field("network", pattern=r"^[a-z][a-z0-9_-]*$", description="the model's name on the page and in folders")
-    encoders: dict[str, Annotated[EncoderOptions, BeforeValidator(_by_name)]] = Field({}, description="input: network; default mlp for tables, cnn for images")
+    encoders: dict[str, Annotated[EncoderOptions, BeforeValidator(_by_name)]] = Field(
+        {}, description="input: network; default mlp for tables, cnn for images"
+    )
     fusion: Annotated[FusionOptions, BeforeValidator(_by_name)] = Field(FusionOptions(), description="how inputs are joined")
     hidden: int = Field(128, ge=1, description="units of the dense layer before the answer")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the answer")

@@ -12,7 +12,7 @@ from meddx.dataset.checks import resolve_columns
 from meddx.dataset.open import Dataset
 from meddx.dataset.split import Split
 from meddx.dataset.target import Labels, TargetCoder
-from meddx.inputs.prepare import Preparations, fit, merge_errors
+from meddx.inputs.prepare import Preparations, fit
 from meddx.inputs.types import Prepared
 from meddx.predict.engine import select
 from meddx.recipe import Recipe
@@ -60,7 +60,7 @@ def gather(recipe: Recipe, dataset: Dataset, split: Split, *, log: Log) -> Mater
     for part in LEARN:
         chosen = table.take(rows[part])
         prepared = preparations.transform(chosen)
-        bad = merge_errors(prepared)
+        bad = preparations.row_errors(prepared)
         keep = np.setdiff1d(np.arange(len(rows[part])), np.fromiter(bad, dtype=np.int64, count=len(bad)))
         if bad:
             log(f"{part}: {len(bad):,} cases cannot be read and are left out of training: {_reasons(bad)}")
