@@ -14,7 +14,7 @@ from pathlib import Path
 from meddx.cli import guarded
 
 ROOT = Path("runs/demo")
-FILMS = 1500
+PATIENTS = 1500
 
 
 def main() -> None:
@@ -28,9 +28,8 @@ def main() -> None:
 
     clock, line, phantom, verdicts = Clock(), Console(), ROOT / "phantom", []
     os.environ["MEDDX_PHANTOM"] = str(phantom)
-    if not phantom.is_dir():
-        line("== synthetic chest films with a known answer ==")
-        synth("xray", FILMS, str(phantom), seed=0, log=line)
+    line("== synthetic chest films with a known answer ==")
+    synth("xray", PATIENTS, str(phantom), seed=0, log=line)
     with cluster.connect():
         for page in (Path("jobs/recipes/wdbc.yaml"), Path("jobs/recipes/phantom_xray.yaml")):
             line(f"\n== {page} ==")

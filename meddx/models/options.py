@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from meddx.yamlconf import Options
+from meddx.yamlconf import Options, nearest
 
 # cnn: the small net of three convolutions; mlp: tables; the rest are MONAI's, by their names there.
 ENCODERS = (
@@ -39,12 +39,9 @@ class EncoderOptions(Options):
     @classmethod
     def _known(cls, value: str) -> str:
         if value not in ENCODERS and ":" not in value:
-            from meddx.yamlconf import nearest
-
             guess = nearest(value, ENCODERS)
-            raise ValueError(
-                f"{value!r} is not a network; {f'did you mean {guess!r}? ' if guess else ''}allowed: {', '.join(ENCODERS)}, or package.module:function"
-            )
+            hint = f"did you mean {guess!r}? " if guess else ""
+            raise ValueError(f"{value!r} is not a network; {hint}allowed: {', '.join(ENCODERS)}, or package.module:function")
         return value
 
 

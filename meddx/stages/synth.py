@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from meddx.errors import OutputError, RecipeError
+from meddx.errors import RecipeError
 from meddx.stages.run import Log
 from meddx.storage import StoragePath
 from meddx.yamlconf import nearest
@@ -14,14 +14,12 @@ KINDS = ("xray", "table")
 
 
 def synth(kind: str, patients: int, out: str, *, seed: int, log: Log) -> None:
-    """Make the archive in an empty folder and say what is in it."""
+    """Make the archive and say what is in it; one that is there already is left alone, an interrupted one finished."""
     if kind not in KINDS:
         raise RecipeError(
             f"{kind!r} cannot be made", "command line", f"did you mean {nearest(kind, KINDS) or KINDS[0]!r}? known: {', '.join(KINDS)}"
         )
     folder = StoragePath.of(out)
-    if next(folder.list(), None) is not None:
-        raise OutputError("the folder is not empty", str(folder), "name an empty --out")
     made = _maker(kind)(patients, folder, seed=seed)
     counts = ", ".join(f"{name} {number:,}" for name, number in made["counts"].items())
     log(f"{counts}; outcome {made['prevalence']:.1%}; best AUROC that any model can reach {made['bayes_auroc']:.3f}; {folder}")

@@ -6,13 +6,14 @@ Data goes out once by reference (workers of a node map the same memory); results
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
 
 import ray
 import ray.train
+from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _TorchBackend
@@ -87,29 +88,20 @@ def _worker(config: dict[str, Any]) -> Any:
 
 def _fit_in_thread(trainer: TorchTrainer, meanwhile: Callable[[], None]) -> Any:
     """`trainer.fit()` beside the main thread: there it would take over Ctrl-C, and answer it with exit code 0."""
-    outcome: dict[str, Any] = {}
-
-    def run() -> None:
-        try:
-            outcome["answer"] = trainer.fit().return_value
-        except ray.train.TrainingFailedError as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=run, daemon=True, name="meddx-train")
-    thread.start()
-    while thread.is_alive():
-        thread.join(POLL_S)
+    pool = ThreadPoolExecutor(1, thread_name_prefix="meddx-train")
+    running = pool.submit(trainer.fit)
+    pool.shutdown(wait=False)
+    while not wait([running], timeout=POLL_S).done:
         meanwhile()
-    if "answer" in outcome:
-        return outcome["answer"]
-    error = outcome.get("error")
-    raise ClusterError(_reason(error), "training", "run the same command again: it goes on from the last checkpoint") from error
+    try:
+        return running.result().return_value
+    except (ray.train.TrainingFailedError, RayError) as error:
+        raise ClusterError(_reason(error), "training", "run the same command again: it goes on from the last checkpoint") from error
 
 
-def _reason(error: BaseException | None) -> str:
+def _reason(error: BaseException) -> str:
     failures = getattr(error, "worker_failures", {})
-    texts = {rank: str(failure).strip() for rank, failure in sorted(failures.items())}
-    lines = [f"worker {rank}: {text.splitlines()[-1][:300]}" for rank, text in texts.items() if text]
+    lines = [f"worker {rank}: {type(failure).__name__}: {str(failure).strip()[-300:]}" for rank, failure in sorted(failures.items())]
     return "training failed on Ray: " + ("; ".join(lines[:3]) or str(error)[:300])
 
 
