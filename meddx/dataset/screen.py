@@ -26,6 +26,7 @@ FOLDS = 5
 SMOOTHING = 5.0
 MAX_BINS, ROWS_A_BIN = 100, 20
 FEWEST = 10  # of positive and of negative cases; below, a number would be noise
+SHOWN = 4
 KEPT = 100
 
 
@@ -125,9 +126,9 @@ def judge(
     high = [one for one in marked if _height(one) > WARN]
     messages = []
     if high:
-        messages.append(
-            f"{len(high)} column(s) alone reach an AUROC above {WARN:.2f} on train: {_list(high)}; are they known when the case is decided?"
-        )
+        all_declared = all(one.declared for one in high)
+        doubt = "all declared in timing.known_at" if all_declared else "are they known when the case is decided?"
+        messages.append(f"{len(high)} column(s) alone reach an AUROC above {WARN:.2f} on train: {_list(high)}; {doubt}")
     return [asdict(one) for one in marked[:KEPT]], messages
 
 
@@ -137,5 +138,5 @@ def _height(one: Screened) -> float:
 
 def _list(found: list[Screened]) -> str:
     ways = [" (its missingness)" if one.missing_auroc > one.auroc else "" for one in found]
-    shown = ", ".join(f"{one.column} {_height(one):.3f}{way}" for one, way in list(zip(found, ways, strict=True))[:10])
-    return shown + (f" and {len(found) - 10} more" if len(found) > 10 else "")
+    shown = ", ".join(f"{one.column} {_height(one):.3f}{way}" for one, way in list(zip(found, ways, strict=True))[:SHOWN])
+    return shown + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")

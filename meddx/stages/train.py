@@ -152,7 +152,8 @@ def _prevalence(material: Material) -> list[float]:
 
 
 def _numbers(validate: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in validate.items())
+    """The few that a line can hold; the record has all."""
+    return ", ".join(f"{name} {validate[name]:.3f}" for name in ("auroc", "auprc", "brier", "log_loss") if name in validate)
 
 
 def _times(number: int) -> str:

@@ -16,5 +16,6 @@ def train_here(task: Task, data: TrainData, store: CheckpointStore, log: Callabl
     from meddx.train.communicate import Alone
     from meddx.train.loop import fit
 
-    with torch.random.fork_rng():
+    gpus = [0] if task.options.gpu and torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=gpus):
         fit(task, data, Alone(), store, cpus=available_cpus(), log=log)
