@@ -41,7 +41,7 @@ def about_page(
     by = recipe.split.by + (f" {recipe.split.column}" if recipe.split.column else "")
     about = About(
         title=recipe.name,
-        question=tuple(line for line in question.splitlines() if line.strip() and "meddx train" not in line),
+        question=tuple(line for line in question.splitlines() if line.strip()),
         fingerprint=recorder.fingerprint,
         dataset_digest=dataset.digest,
         bundles={one.name: one.digest for one in judged},

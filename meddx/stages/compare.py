@@ -79,12 +79,12 @@ def compare(recipe: Recipe, paths: Sequence[str] = (), *, log: Log, question: st
 
 
 def question(page: Path) -> str:
-    """The comment at the head of a recipe: what is asked, and what not."""
+    """The comment at the head of a recipe, what is asked and what not; what earlier runs reached is not part of it."""
     lines: list[str] = []
     for line in page.read_text().splitlines():
-        if not line.startswith("#"):
+        if not line.startswith("#") or "Reaches:" in line or "meddx " in line:
             break
-        lines.append(line.lstrip("# ").rstrip())
+        lines.append(line.lstrip("#").strip())
     return "\n".join(lines)
 
 

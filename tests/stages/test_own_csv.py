@@ -141,3 +141,19 @@ def test_an_empty_file_is_refused(cases: Make, tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "cases.csv").write_text("")
     assert main(["train", *page]) == 3
     assert "cases.csv" in capsys.readouterr().err
+
+
+def test_new_cases_without_labels_are_scored(cases: Make, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    cases()
+    page = drafted(tmp_path)
+    assert main(["train", *page, "out=run"]) == 0
+    lines = (tmp_path / "cases.csv").read_text().splitlines()
+    (tmp_path / "tonight.csv").write_text("\n".join(line.rsplit(",", 1)[0] for line in lines[:51]) + "\n")
+    text = (tmp_path / "page.yaml").read_text()
+    override = "data=tonight.csv" if "\ndata: cases.csv" in text else "data.path=tonight.csv"
+    assert main(["ingest", page[0], override, "out=night"]) == 0
+    assert main(["score", "run/bundles/network", "night/dataset", "--out", "night/predictions"]) == 0
+    table = pq.read_table(tmp_path / "night/predictions")
+    assert table.num_rows == 50 and table.column("probability").null_count == 0
