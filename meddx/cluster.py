@@ -22,6 +22,9 @@ ENVIRONMENT = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "2",
     "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S": "-1",
+    # OpenMP threads wait for each other by spinning; where anything else wants their cores (Ray's own processes do), a step then
+    # took 20 times as long.  Short spins cost 8 % on an idle machine.  Read when libgomp is loaded: with Ray, by the workers.
+    "GOMP_SPINCOUNT": "1000",
 }
 
 
