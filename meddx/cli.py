@@ -5,6 +5,7 @@ Heavy libraries are imported inside the commands, so that `meddx --help` answers
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -142,6 +143,8 @@ def synth(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.  Returns the exit code; what the user can mend is three lines, never a stack trace."""
+    # Before torch is loaded: OpenMP's threads wait by spinning, which makes training beside any busy process several times slower.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     return guarded(lambda: app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="meddx"))
 
 

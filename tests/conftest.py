@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does: waiting threads must not starve their neighbours
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -19,6 +19,8 @@ from meddx.recipe import Recipe
 from meddx.storage import StoragePath
 from meddx.yamltext import flow, scalar
 
+pytestmark = pytest.mark.slow
+
 
 def loaded(text: str, folder: Path) -> Recipe:
     page = folder / "page.yaml"

@@ -15,6 +15,8 @@ import pytest
 from meddx.errors import StorageError
 from meddx.storage import StoragePath
 
+pytestmark = pytest.mark.slow
+
 spec = importlib.util.spec_from_file_location("seaweed", Path(__file__).with_name("seaweed.py"))
 assert spec and spec.loader
 seaweed = importlib.util.module_from_spec(spec)

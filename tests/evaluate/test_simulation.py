@@ -13,6 +13,8 @@ from meddx.evaluate.bootstrap import draw, interval
 from meddx.evaluate.metrics import BinaryNumbers
 from meddx.evaluate.verdict import difference, judge
 
+pytestmark = pytest.mark.slow
+
 
 def trial(seed: int, first: float, second: float, n: int, cases_a_patient: int = 1):
     """Two scores with their own noise, `first` and `second` standard deviations between the outcomes; the paired AUROC difference."""

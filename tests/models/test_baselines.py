@@ -12,6 +12,8 @@ from meddx.models.boosting import settings as boosting_settings
 from meddx.models.heads import Head
 from meddx.models.options import BaselineOptions
 
+pytestmark = pytest.mark.slow
+
 SPECS = {"t": {"kind": "table", "numbers": 3, "categories": [5, 60], "optional": False}}
 KINDS = ("prevalence", "logistic", "forest", "boosting")
 BINARY = {"kind": "binary", "classes": ["no", "yes"]}

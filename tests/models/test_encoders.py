@@ -9,6 +9,8 @@ from meddx.models.image import IMAGE_ENCODERS, Normalise, cnn, patch_side
 from meddx.models.options import ENCODERS
 from meddx.models.table import TABLE_ENCODERS, embedding_size, mlp
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_name_in_the_recipe_has_a_network() -> None:
     assert set(ENCODERS) == set(IMAGE_ENCODERS) | set(TABLE_ENCODERS)

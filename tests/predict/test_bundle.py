@@ -17,6 +17,8 @@ from meddx.errors import BundleError, DataError, OutputError
 from meddx.predict.bundle import Bundle
 from meddx.storage import StoragePath
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("binary", "multiclass", "multilabel")
 
 

@@ -18,6 +18,8 @@ from meddx.predict.bundle import Bundle, _open
 from meddx.storage import StoragePath
 from meddx.yamlconf import canonical
 
+pytestmark = pytest.mark.slow
+
 
 class Evil:
     """A pickle that writes a file when it is opened."""

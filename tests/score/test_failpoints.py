@@ -13,6 +13,8 @@ from meddx.score.audit import verify
 from meddx.score.run import score
 from meddx.storage import StoragePath
 
+pytestmark = pytest.mark.slow
+
 POINTS = [*failpoints.NAMES, "opened:3", "half_unit:5", "built:4", "published:2", "published:4"]
 
 

@@ -15,6 +15,8 @@ from meddx.score.audit import read_predictions, status, verify
 from meddx.score.run import score
 from meddx.storage import StoragePath
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoragePath]:

@@ -12,6 +12,8 @@ import pytest
 
 from meddx.cli import main
 
+pytestmark = pytest.mark.slow
+
 PAGE = "jobs/recipes/wdbc.yaml"
 QUICK = ("training.epochs=4", "baselines=[logistic, forest]")
 

@@ -11,6 +11,8 @@ import pytest
 
 from meddx.cli import main
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Path]
 
 

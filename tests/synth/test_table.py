@@ -10,6 +10,8 @@ from sklearn.metrics import roc_auc_score
 from meddx.errors import RecipeError
 from meddx.synth.table import COLUMNS, DRIVERS, LABS, WARDS, make, probability
 
+pytestmark = pytest.mark.slow
+
 
 def lines_of(path: Path) -> list[list[str]]:
     with path.open(newline="") as stream:
