@@ -43,7 +43,7 @@ def recipes_table(folder: Path = Path("jobs/recipes")) -> str:
         text = " ".join(head)
         question = text.split("?")[0] + "?"
         found = REACHES.search(text)
-        reached = found.group(1).split(" meddx train")[0].strip() if found else ""
+        reached = found.group(1).split(" meddx ")[0].strip() if found else ""
         rows.append(f"| [`{path.stem}`]({path.as_posix()}) | {question} | {reached} |")
     return "\n".join(rows)
 
