@@ -1,5 +1,7 @@
 # Two commands matter: make demo, make test.  Needs Python 3.11 or newer and nothing else.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# The first that runs and is new enough: a name on the path may be a shim of a version that is not switched on.
+PYTHON ?= $(firstword $(foreach one,python3 python3.13 python3.12 python3.11,$(if $(shell $(one) -c \
+  'import sys; print("yes" if sys.version_info >= (3, 11) else "")' 2>/dev/null),$(one))))
 BIN := .venv/bin
 
 .PHONY: demo test check docs clean
@@ -24,7 +26,7 @@ clean:
 	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* *.egg-info
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "meddx needs Python 3.11 or newer; found $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "meddx needs Python 3.11 or newer on the path, or: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml
