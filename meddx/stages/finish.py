@@ -64,7 +64,7 @@ def finish(
 
 
 def _threshold(recipe: Recipe, name: str, head: Mapping[str, Any], probabilities: np.ndarray, labels: Labels) -> dict[str, Any]:
-    """For the goal of the page.  A baseline that cannot reach it stays in the table, at Youden's point, and says so."""
+    """For the goal of the page.  A baseline that cannot reach it stays in the table, at Youden's point; its bundle keeps the reason."""
     try:
         return choose_thresholds(recipe.threshold, head, probabilities, labels)
     except DataError as error:
