@@ -148,3 +148,12 @@ def test_score_checks_resumes_and_verifies(run: Path, capsys: pytest.CaptureFixt
     assert "569" in capsys.readouterr().out
     assert main(["score", str(run / "bundles/forest"), str(run / "dataset"), "--out", str(run / "night")]) == 3
     assert main(["score", str(run / "bundles/forest")]) == 2
+
+
+def test_a_baseline_that_cannot_reach_the_goal_stays_in_the_table(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert main(["train", PAGE, "training.epochs=6", "baselines=[logistic]", "threshold.goal=ppv >= 0.80", f"out={out}", "--compare"]) == 0
+    kept = {name: json.loads((out / f"bundles/{name}/bundle.json").read_text())["threshold"] for name in ("prevalence", "logistic")}
+    assert kept["prevalence"]["goal"] == "youden" and "ppv" in kept["prevalence"]["unreachable"].lower()
+    assert kept["logistic"]["goal"] == "ppv >= 0.80" and "unreachable" not in kept["logistic"]
+    assert "prevalence" in {row["name"] for row in comparison(out)["models"]}
