@@ -118,6 +118,7 @@ def compare(
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="[PREDICTIONS|BUNDLE|KEY=VALUE]...", help="default: every bundle of the run")
     ] = None,
+    without: Annotated[list[str] | None, typer.Option(metavar="INPUT", help="compare the network without this optional input too")] = None,
 ) -> None:
     """Say whether the model beats its baseline, on one page.  Opens the test part and notes that it did."""
     from meddx.stages.compare import compare as judge
@@ -125,7 +126,8 @@ def compare(
 
     given = paths or []
     page = _load(recipe, [one for one in given if "=" in one])
-    judge(page, [one for one in given if "=" not in one], log=Console(), question=question(recipe))
+    chosen = [one for one in given if "=" not in one]
+    judge(page, chosen, log=Console(), question=question(recipe), without=without or ())
 
 
 @app.command()

@@ -18,8 +18,8 @@ from meddx.dataset.options import CohortOptions, SplitOptions, TargetOptions, Ti
 from meddx.errors import RecipeError
 from meddx.evaluate.options import ComparisonOptions
 from meddx.ingest.options import CaseOptions, SourceOptions
-from meddx.inputs.options import ImageInput, InputOptions, TableInput
-from meddx.models.options import Baseline, BaselineOptions, EncoderOptions, ModelOptions
+from meddx.inputs.options import EventsInput, InputOptions, TableInput, TextInput
+from meddx.models.options import DEFAULT_ENCODER, FITTING, Baseline, BaselineOptions, EncoderOptions, ModelOptions
 from meddx.predict.options import Calibration, ThresholdOptions
 from meddx.score.options import ScoringOptions
 from meddx.train.options import TrainingOptions
@@ -68,32 +68,61 @@ class Recipe(yamlconf.Options):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
-        if len(self.sources) != 1:
-            raise ValueError("sources: exactly one source is supported so far")
-        used = {"case.from": self.case.source, **{f"inputs.{name}.from": one.source for name, one in self.inputs.items()}}
-        for key, source in used.items():
-            if source and source not in self.sources:
-                raise ValueError(f"{key}: there is no source {source!r}; sources: {', '.join(self.sources)}")
+        self._check_sources()
         if not self.inputs:
             raise ValueError("inputs: name at least one")
         self._check_encoders()
+        self._check_baselines()
         self._check_comparison()
         if self.split.by == "site" and not self.case.site:
             raise ValueError("split.by site needs case.site")
-        if self.split.by == "time" and not self.case.predict_at:
-            raise ValueError("split.by time needs case.predict_at")
+        if self.split.by == "time" and not self.case.predict_column:
+            raise ValueError("split.by time needs case.predict_at, the name of a column")
+        if self.target.followed_until and not self.case.predict_column:
+            raise ValueError("target.followed_until needs case.predict_at, the name of a column")
         return self
+
+    def _check_sources(self) -> None:
+        if self.case.source is None and len(self._unjoined) != 1:
+            raise ValueError(
+                f"sources: one of them holds the cases, the others say `join`; without it: {', '.join(self._unjoined) or 'none'}"
+            )
+        used = {"case.from": self.case.source, **{f"inputs.{name}.from": one.source for name, one in self.inputs.items()}}
+        for key, wanted in used.items():
+            if wanted and wanted not in self.sources:
+                raise ValueError(f"{key}: there is no source {wanted!r}; sources: {', '.join(self.sources)}")
+        for name, source in self.sources.items():
+            if (name == self.case_source) == bool(source.join):
+                raise ValueError(
+                    f"sources.{name}: {'the cases are not joined to themselves' if source.join else 'say how it is joined'}: `join`"
+                )
+            if source.time and not self.case.predict_at:
+                raise ValueError(f"sources.{name}.time: what was known by then needs case.predict_at")
+        for name, one in self.inputs.items():
+            if isinstance(one, EventsInput) and one.source in (None, self.case_source):
+                raise ValueError(f"inputs.{name}: events come from a source that is joined to the cases: name it in `from`")
 
     def _check_encoders(self) -> None:
         for name, encoder in self.model.encoders.items():
             if name not in self.inputs:
                 raise ValueError(f"model.encoders.{name}: there is no such input; inputs: {', '.join(self.inputs)}")
-            is_table = isinstance(self.inputs[name], TableInput)
-            if ":" not in encoder.kind and is_table != (encoder.kind == "mlp"):
-                raise ValueError(f"model.encoders.{name}: {encoder.kind} is not a network for a {self.inputs[name].kind}")
+            fitting = FITTING[self.inputs[name].kind]
+            if ":" not in encoder.kind and encoder.kind not in fitting:
+                what = f"{encoder.kind} is not a network for a {self.inputs[name].kind}"
+                raise ValueError(f"model.encoders.{name}: {what}; allowed: {', '.join(fitting)}")
+
+    def _check_baselines(self) -> None:
+        labels = [one.label for one in self.baseline_options]
+        twice = {label for label in labels if labels.count(label) > 1}
+        if twice:
+            raise ValueError(f"baselines: {sorted(twice)[0]!r} stands twice: give each its own `name`")
+        for one in self.baselines:
+            for name in one.inputs:
+                if name not in self.inputs:
+                    raise ValueError(f"baselines: {one.label} asks for the input {name!r}; inputs: {', '.join(self.inputs)}")
 
     def _check_comparison(self) -> None:
-        kinds = {"best", "prevalence", *(one.kind for one in self.baselines)}
+        kinds = {"best", *(one.label for one in self.baseline_options)}
         primary = self.comparison.primary
         if primary.against not in kinds:
             raise ValueError(f"comparison.primary.against: {primary.against!r} is not a baseline of this page: {', '.join(sorted(kinds))}")
@@ -101,21 +130,53 @@ class Recipe(yamlconf.Options):
             raise ValueError(f"comparison.primary.model: {primary.model!r} is not a model of this page")
         if self.model.name in kinds:
             raise ValueError(f"model.name: {self.model.name!r} is the name of a baseline")
+        for name in self.comparison.classes:
+            if name not in self.target.classes:
+                raise ValueError(f"comparison.classes: {name!r} is not a class of the target: {', '.join(self.target.classes)}")
+
+    @property
+    def _unjoined(self) -> list[str]:
+        return [name for name, one in self.sources.items() if not one.join]
+
+    @property
+    def case_source(self) -> str:
+        """The name of the source whose rows are the cases."""
+        return self.case.source or self._unjoined[0]
 
     @property
     def source(self) -> SourceOptions:
-        return next(iter(self.sources.values()))
+        """The source whose rows are the cases."""
+        return self.sources[self.case_source]
+
+    @property
+    def joined(self) -> dict[str, SourceOptions]:
+        """The sources that are joined to the cases, with the columns that must stay text among their `text`."""
+        found = {}
+        for name, one in self.sources.items():
+            if name != self.case_source:
+                found[name] = one.model_copy(update={"text": tuple(dict.fromkeys([*one.text, *self._codes_of(name)]))})
+        return found
+
+    def _codes_of(self, source: str) -> list[str]:
+        """Columns and patterns of one source that inputs read as text."""
+        codes: list[str] = []
+        for one in self.inputs.values():
+            if (one.source or self.case_source) == source:
+                codes += one.category if isinstance(one, TableInput) else ()
+                codes += [name for name in (one.variable, one.unit) if name] if isinstance(one, EventsInput) else ()
+                codes += [one.column] if isinstance(one, TextInput) else []
+        return codes
 
     @property
     def encoders(self) -> dict[str, EncoderOptions]:
         """Every input's network, the defaults filled in."""
-        default = {name: EncoderOptions(kind="cnn" if isinstance(one, ImageInput) else "mlp") for name, one in self.inputs.items()}
+        default = {name: EncoderOptions(kind=DEFAULT_ENCODER[one.kind]) for name, one in self.inputs.items()}
         return {**default, **self.model.encoders}
 
     @property
     def baseline_options(self) -> tuple[BaselineOptions, ...]:
         """The baselines asked for, with `prevalence` in front."""
-        rest = tuple(one for one in self.baselines if one.kind != "prevalence")
+        rest = tuple(one for one in self.baselines if one.label != "prevalence")
         return (BaselineOptions(kind="prevalence"), *rest)
 
     @property
@@ -123,11 +184,9 @@ class Recipe(yamlconf.Options):
         """Columns or patterns that must stay text from the first byte: ids, codes, labels."""
         case, found = self.case, list(self.source.text)
         found += [name for name in (case.id, case.patient, case.site) if isinstance(name, str) and not name.startswith("@")]
-        if self.target.positive_above is None:
-            found += self.target.all_columns
-        for one in self.inputs.values():
-            if isinstance(one, TableInput):
-                found += one.category
+        if self.target.positive_above is None and self.target.kind != "regression":
+            found += self.target.answers
+        found += self._codes_of(self.case_source)
         if self.split.by == "column" and self.split.column:
             found.append(self.split.column)
         return tuple(dict.fromkeys(found))

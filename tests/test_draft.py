@@ -96,7 +96,7 @@ def test_odd_column_names(tmp_path: Path) -> None:
     table = cases().rename(columns={"age": "dose [mg]: #1", "lab": "no"}).assign(**{"word, and": "a"})
     table["case_no"] = table["case_no"]
     page = loaded(draft(write(tmp_path, table), target="y"), tmp_path)
-    assert page.target.classes == ("<30", ">30", "NO") and page.target.kind == "multiclass"
+    assert tuple(page.target.classes) == ("<30", ">30", "NO") and page.target.kind == "multiclass"
     assert until_split(page, tmp_path).counts["train"]["cases"] > 0
 
 

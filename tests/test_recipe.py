@@ -103,10 +103,40 @@ def test_messages_name_key_value_and_what_to_write(tmp_path: Path, override: str
     assert caught.value.exit_code == 2
 
 
-def test_two_sources_are_refused_until_they_can_be_joined(tmp_path: Path) -> None:
+def joined_page(**labs: Any) -> dict[str, Any]:
     page = {key: value for key, value in SMALL.items() if key not in ("data", "id", "patient")}
-    page |= {"sources": {"a": {"path": "a"}, "b": {"path": "b"}}, "case": {"from": "a", "id": "i", "patient": "p"}}
-    with pytest.raises(RecipeError, match="one source"):
+    sources = {"stays": {"path": "a"}, "labs": {"path": "b", "join": "i", **labs}}
+    return page | {"sources": sources, "case": {"from": "stays", "id": "i", "patient": "p", "predict_at": "48h"}}
+
+
+def test_a_second_source_is_joined(tmp_path: Path) -> None:
+    page = joined_page(time="minute", time_unit="min")
+    page["inputs"] = {"course": {"kind": "events", "from": "labs", "variable": "what", "value": "v", "window": ["-48h", "0h"]}}
+    made = load(tmp_path, page=page)
+    assert made.case_source == "stays" and list(made.joined) == ["labs"]
+    assert made.joined["labs"].join == {"i": "i"} and made.joined["labs"].text == ("what",)
+    assert made.case.predict_after is not None and made.case.predict_column is None
+    assert made.encoders["course"].kind == "gru"
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda page: page["sources"]["labs"].pop("join"), "labs: say how it is joined"),
+        (lambda page: page["sources"]["stays"].update(join="i"), "stays: the cases are not joined"),
+        (lambda page: page["case"].pop("from") and page["sources"]["labs"].pop("join"), "one of them holds the cases"),
+        (lambda page: page["case"].pop("predict_at") and page["sources"]["labs"].update(time="t"), "needs case.predict_at"),
+        (lambda page: page["sources"]["labs"].update(window=["0h", "-1h"], time="t"), "from the earlier to the later"),
+        (lambda page: page["sources"]["labs"].update(window=["-1h", "0h"]), "need `time`"),
+        (lambda page: page["inputs"]["table"].update({"from": "lab"}), "there is no source"),
+        (lambda page: page.update(model={"encoders": {"table": "gru"}}), "gru is not a network for a table"),
+        (lambda page: page.update(baselines=["logistic", "logistic"]), "stands twice"),
+    ],
+)
+def test_sources_that_do_not_fit_together_are_refused(tmp_path: Path, change: Any, said: str) -> None:
+    page = copy.deepcopy(joined_page())
+    change(page)
+    with pytest.raises(RecipeError, match=said):
         load(tmp_path, page=page)
 
 

@@ -8,38 +8,17 @@ from typing import Any
 import numpy as np
 
 from meddx.dataset.assign import Assigned
-from meddx.dataset.columns import match, need_match, table_columns
+from meddx.dataset.columns import resolve_columns
 from meddx.dataset.copies import copies_across_parts
 from meddx.dataset.open import Dataset
 from meddx.dataset.options import PARTS, TimingOptions
 from meddx.dataset.screen import judge, screen
 from meddx.dataset.target import Labels, TargetCoder
-from meddx.dataset.values import kind_of, need_columns
-from meddx.errors import DataError, LeakError, RecipeError
+from meddx.dataset.values import kind_of
+from meddx.errors import DataError, LeakError
 from meddx.inputs.options import InputOptions, TableInput
 
 __all__ = ["exact_copies", "parts_usable", "patients_across_parts", "resolve_columns", "screen", "screen_train"]
-
-
-def resolve_columns(
-    inputs: Mapping[str, InputOptions], schema: Any, *, timing: TimingOptions, never: Sequence[str] = ()
-) -> dict[str, list[str]]:
-    """Input name -> its columns.  LeakError for a column declared after_outcome, RecipeError for a name or pattern that matches nothing."""
-    names = list(schema.names)
-    need_match(timing.after_outcome, names, "timing.after_outcome")
-    need_match(timing.known_at, names, "timing.known_at")
-    found: dict[str, list[str]] = {}
-    for key, one in inputs.items():
-        if isinstance(one, TableInput):
-            found[key] = table_columns(one, schema, after_outcome=timing.after_outcome, never=never)
-            continue
-        need_columns([one.column], names, f"inputs.{key}.column")
-        if kind_of(schema.field(one.column).type) != "binary":
-            raise RecipeError(f"{one.column!r} does not hold pictures", f"inputs.{key}.column", "name the column with the encoded pictures")
-        if match(timing.after_outcome, [one.column]):
-            raise LeakError(f"the input is {one.column!r}, which the page declares as written after the outcome", f"inputs.{key}.column")
-        found[key] = [one.column]
-    return found
 
 
 def dates_left_out(inputs: Mapping[str, InputOptions], columns: Mapping[str, Sequence[str]], schema: Any) -> list[str]:
@@ -49,6 +28,12 @@ def dates_left_out(inputs: Mapping[str, InputOptions], columns: Mapping[str, Seq
     used = {name for found in columns.values() for name in found} | {"predict_at"}
     left = [field.name for field in schema if kind_of(field.type) == "time" and field.name not in used]
     return [f"dates are inputs only where the page names them; left out: {', '.join(left[:10])}"] if left else []
+
+
+def flat_tables(columns: Mapping[str, Sequence[str]], inputs: Mapping[str, InputOptions], schema: Any) -> list[str]:
+    """The columns of table inputs that hold one value a case: not those of joined sources."""
+    found = {name for key, names in columns.items() if isinstance(inputs[key], TableInput) for name in names}
+    return sorted(name for name in found if kind_of(schema.field(name).type) != "other")
 
 
 def patients_across_parts(parts: np.ndarray, patients: np.ndarray, *, by: str = "column") -> None:
@@ -78,10 +63,8 @@ def exact_copies(
 
     A copy between test and another part: LeakError.  Between train, validate and calibrate the case of the earlier part is dropped.
     """
-    tables = sorted({name for key, found in columns.items() if isinstance(inputs[key], TableInput) for name in found})
-    pictures = sorted({name for key, found in columns.items() if not isinstance(inputs[key], TableInput) for name in found})
     eligible = labelled & np.isin(parts, np.array(PARTS, dtype=object))
-    groups = copies_across_parts(dataset, tables, pictures, parts, eligible)
+    groups = _groups_of_copies(dataset, columns, inputs, parts, eligible)
     in_test = [int((parts[group] == "test").sum()) for group in groups]
     if any(in_test):
         hit, total = sum(in_test), int(((parts == "test") & eligible).sum())
@@ -101,8 +84,36 @@ def exact_copies(
     return np.array(sorted(drop), dtype=np.int64), messages
 
 
+def copies_of_others(
+    dataset: Dataset, columns: Mapping[str, Sequence[str]], inputs: Mapping[str, InputOptions], made: Assigned, labelled: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """(positions to drop, messages) for folds: of copies under several patients one is kept, for any two folds may come to meet."""
+    groups = _groups_of_copies(dataset, columns, inputs, made.patients, labelled & (made.parts == "train"))
+    drop = np.array(sorted(int(row) for group in groups for row in group[1:]), dtype=np.int64)
+    return drop, [f"{len(drop)} cases dropped: exact copies of another patient's case"] if len(drop) else []
+
+
+def _groups_of_copies(
+    dataset: Dataset, columns: Mapping[str, Sequence[str]], inputs: Mapping[str, InputOptions], parts: np.ndarray, eligible: np.ndarray
+) -> list[np.ndarray]:
+    tables = flat_tables(columns, inputs, dataset.schema)
+    bodies = sorted({name for key, found in columns.items() if not isinstance(inputs[key], TableInput) for name in found})
+    joined = sorted({name for found in columns.values() for name in found} - {*tables, *bodies})
+    return copies_across_parts(dataset, tables, bodies, parts, eligible, joined=joined)
+
+
 def _order(part: str) -> int:
     return [*PARTS].index(part)  # type: ignore[arg-type]
+
+
+def folds_usable(labels: Labels, turns: np.ndarray, coder: TargetCoder) -> list[str]:
+    """Messages; DataError for a fold without labelled cases, and for a binary one with a single class."""
+    for repeat in turns.T:
+        for fold in sorted(set(repeat.tolist()) - {-1}):
+            inside = (repeat == fold) & labels.labelled
+            if not inside.any() or (coder.kind == "binary" and len(np.unique(labels.values[inside])) < 2):
+                raise DataError("a fold has no labelled case, or one class only", "split.folds", "ask for fewer folds")
+    return _never_seen(labels.take(np.any(turns >= 0, axis=1)), coder)
 
 
 def parts_usable(counts: Mapping[str, Any], labels: Labels, parts: np.ndarray, coder: TargetCoder) -> list[str]:
@@ -122,10 +133,17 @@ def parts_usable(counts: Mapping[str, Any], labels: Labels, parts: np.ndarray, c
                     raise DataError(what, "split", step)
                 messages.append(what)
         return messages
-    train = labels.take(parts == "train")
+    return _never_seen(labels.take(parts == "train"), coder)
+
+
+def _never_seen(train: Labels, coder: TargetCoder) -> list[str]:
+    messages: list[str] = []
+    if coder.kind == "binary":
+        return messages
     for number, name in enumerate(coder.classes):
-        known = train.known if coder.kind == "multiclass" else train.known[:, number]
-        hits = train.values[known] == number if coder.kind == "multiclass" else train.values[known, number] > 0
+        several = coder.kind == "multilabel"
+        known = train.known[:, number] if several else train.known
+        hits = train.values[known, number] > 0 if several else train.values[known] == number
         if not hits.any():
             messages.append(f"train has no labelled case of {name!r}: the model cannot learn it")
     return messages
@@ -141,7 +159,7 @@ def screen_train(
     kind: str,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The single-column screen of every table column on the labelled train cases; `screen` has the number, `judge` what is refused."""
-    names = sorted({name for key, found in columns.items() if isinstance(inputs[key], TableInput) for name in found})
+    names = flat_tables(columns, inputs, dataset.schema)
     if not names:
         return [], []
     rows = np.flatnonzero((made.parts == "train") & labels.labelled)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from meddx.duration import Duration
 from meddx.yamlconf import Options, Text, Texts
 
 Part = Literal["train", "validate", "calibrate", "test"]
@@ -19,18 +20,31 @@ class CohortOptions(Options):
     leave_out: dict[str, str] = Field({}, description="a case must meet none of these")
 
 
+def _own_names(value: Any) -> Any:
+    """A list of classes is short for classes of one value each."""
+    if isinstance(value, list | tuple) and len({str(one) for one in value}) < len(value):
+        raise ValueError("a class stands twice")
+    return {one: [one] for one in value} if isinstance(value, list | tuple) else value
+
+
 class TargetOptions(Options):
     """What is asked.  A value that is not listed is refused; an empty one is unlabelled."""
 
-    kind: Literal["binary", "multiclass", "multilabel"] = Field(description="the kind of answer")
-    column: Text | None = Field(None, description="the column with the answer (binary, multiclass)")
+    kind: Literal["binary", "multiclass", "multilabel", "ordinal", "regression"] = Field(description="the kind of answer")
+    column: Text | None = Field(None, description="the column with the answer (all but multilabel)")
     outcome: str | None = Field(None, description="what a positive case has, in a reader's words, such as malignant (binary)")
     columns: Texts = Field((), description="the columns with the answers, one a label (multilabel)")
     positive: Texts = Field((), description="the values that mean yes (binary, multilabel): always named")
     negative: Texts = Field((), description="the values that mean no (binary, multilabel)")
     positive_above: float | None = Field(None, description="instead of values: a number above this means yes, any other number no")
-    classes: Texts = Field((), description="the values, in the order of the answer (multiclass)")
-    unlabelled: Texts = Field((), description="values that mean not known, beside an empty one")
+    classes: Annotated[dict[Text, Texts], BeforeValidator(_own_names)] = Field(
+        {}, description="the values in the order of the answer, or class: its values (multiclass, ordinal: from low to high)"
+    )
+    unlabelled: Texts = Field((), description="values that mean not known or uncertain, beside an empty one")
+    horizon: Duration | None = Field(None, description="within what time after predict_at the outcome counts, such as 30d")
+    followed_until: Text | None = Field(
+        None, description="the column with the instant until which a case was followed; `no` before the horizon ends is unlabelled"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> TargetOptions:
@@ -39,13 +53,21 @@ class TargetOptions(Options):
                 raise ValueError("multilabel needs `columns`, one a label, and no `column`")
         elif not self.column or self.columns:
             raise ValueError(f"{self.kind} needs `column` and no `columns`")
-        if self.kind == "multiclass":
+        if self.kind == "regression":
+            if self.classes or self.positive or self.negative or self.positive_above is not None:
+                raise ValueError("regression needs a `column` of numbers and nothing of classes")
+        elif self.kind in ("multiclass", "ordinal"):
             if len(self.classes) < 2 or self.positive or self.negative:
-                raise ValueError("multiclass needs `classes` (two or more) and neither `positive` nor `negative`")
+                raise ValueError(f"{self.kind} needs `classes` (two or more) and neither `positive` nor `negative`")
+            twice = [one for values in self.classes.values() for one in values]
+            if len(set(twice)) < len(twice):
+                raise ValueError("a value stands in two classes")
         elif self.positive_above is None and not (self.positive and self.negative):
             raise ValueError(f"{self.kind} needs `positive` and `negative`: name the class that counts as yes")
         elif self.positive_above is not None and (self.positive or self.negative):
             raise ValueError("give either `positive_above` or `positive` and `negative`")
+        if self.followed_until and (self.horizon is None or self.kind != "binary"):
+            raise ValueError("`followed_until` needs a binary target with a `horizon`")
         both = set(self.positive) & set(self.negative)
         if both:
             raise ValueError(f"{sorted(both)} cannot be both positive and negative")
@@ -53,6 +75,12 @@ class TargetOptions(Options):
 
     @property
     def all_columns(self) -> tuple[str, ...]:
+        """Every column that is read to know the answer."""
+        return (*self.answers, self.followed_until, "predict_at") if self.followed_until else self.answers
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The columns that hold the answer itself."""
         return (self.column,) if self.column else self.columns
 
 
@@ -73,10 +101,18 @@ class SplitOptions(Options):
         description="share of patients (patient), values (column, site), or the first instant of the part (time)",
     )
     carve: dict[Part, Carve] = Field({}, description="parts cut out of another part, by patient")
+    folds: int | dict[Text, Texts] | None = Field(
+        None, description="cross-validation instead of parts: so many folds by patient, or fold: its values (by: column, site)"
+    )
+    repeats: int = Field(1, ge=1, le=100, description="folds by patient: how often, each time dealt out anew")
+    validate_share: float = Field(0.2, gt=0, lt=1, description="folds: share of each fold's training patients that choose the best epoch")
     seed: int = Field(0, description="which of the equally good splits")
 
     @model_validator(mode="after")
     def _complete(self) -> SplitOptions:
+        if self.folds is not None:
+            self._check_folds()
+            return self
         missing = [part for part in PARTS if part not in self.parts and part not in self.carve]
         if missing:
             raise ValueError(f"no cases are given to {', '.join(missing)}; add to `parts` or `carve`")
@@ -91,6 +127,19 @@ class SplitOptions(Options):
             raise ValueError("by column: name the `column`")
         self._check_carve()
         return self
+
+    def _check_folds(self) -> None:
+        if isinstance(self.folds, int):
+            if self.by != "patient" or self.folds < 2:
+                raise ValueError("a number of folds, two or more, is dealt out by patient; else list the values of each fold")
+        elif self.folds is not None:
+            values = [value for members in self.folds.values() for value in members]
+            if self.by not in ("column", "site") or len(self.folds) < 2 or len(set(values)) < len(values):
+                raise ValueError("folds by column or site: two or more, each with its own values")
+            if self.repeats > 1:
+                raise ValueError("folds that are written out cannot be repeated")
+        if self.carve or "parts" in self.model_fields_set:
+            raise ValueError("give either `folds` or `parts` and `carve`")
 
     def _check_carve(self) -> None:
         for part, carve in self.carve.items():

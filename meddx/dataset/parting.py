@@ -39,8 +39,8 @@ def hash_order(keys: np.ndarray, seed: int, salt: str = "") -> np.ndarray:
 def patient_strata(patients: np.ndarray, n_patients: int, labels: Labels, kind: str, order: np.ndarray) -> np.ndarray:
     """int64 [p]: what the split is balanced by.  -1: no labelled case.
 
-    binary: 1 if any case is positive, else 0; multiclass: the label of the patient's first labelled case by `order` (a rank [n] that
-    does not depend on the order of rows); multilabel: 0.
+    binary: 1 if any case is positive, else 0; multiclass, ordinal: the label of the patient's first labelled case by `order` (a rank [n]
+    that does not depend on the order of rows); regression: the fifth in which that label lies; multilabel: 0.
     """
     strata = np.full(n_patients, UNLABELLED, dtype=np.int64)
     known = np.flatnonzero(labels.labelled)
@@ -50,7 +50,10 @@ def patient_strata(patients: np.ndarray, n_patients: int, labels: Labels, kind: 
         np.maximum.at(strata, patients[known], labels.values[known].astype(np.int64))
     else:
         last_first = known[np.argsort(-order[known], kind="stable")]  # written in this order, the first case's label stays
-        strata[patients[last_first]] = labels.values[last_first]
+        values = labels.values[last_first]
+        if kind == "regression" and len(known):
+            values = np.searchsorted(np.quantile(labels.values[known], [0.2, 0.4, 0.6, 0.8]), values)
+        strata[patients[last_first]] = values
     return strata
 
 

@@ -59,7 +59,10 @@ def _questions(labels: Labels, kind: str) -> list[tuple[np.ndarray, np.ndarray]]
     asked = []
     if kind == "multilabel":
         asked = [(labels.values[:, k] > 0, np.flatnonzero(labels.known[:, k])) for k in range(labels.values.shape[1])]
-    elif kind == "multiclass":
+    elif kind == "regression":
+        known = np.flatnonzero(labels.known)
+        asked = [(labels.values > np.median(labels.values[known]), known)] if len(known) else []
+    elif kind in ("multiclass", "ordinal"):
         known = np.flatnonzero(labels.known)
         asked = [(labels.values == number, known) for number in np.unique(labels.values[known])]
     else:

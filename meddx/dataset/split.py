@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from meddx import yamlconf
 from meddx.dataset import checks
-from meddx.dataset.assign import Assigned, assign
+from meddx.dataset.assign import Assigned, assign, split_column
 from meddx.dataset.cohort import cohort_columns, cohort_counts, cohort_mask
 from meddx.dataset.open import Dataset
 from meddx.dataset.options import PARTS, CohortOptions, SplitOptions, TargetOptions, TimingOptions
@@ -33,6 +33,8 @@ ALL_PARTS = (*PARTS, "outside", "dropped")
 class Split:
     """`case_ids`, `parts` (part names): object arrays [n], `labelled`: bool [n], all in the order of `Dataset.table()`.
 
+    `folds`: int64 [n, repeats] where the page asks for folds (all its cases are `train` then), -1 for cases that are in none.
+
     `counts`: part -> {"cases", "labelled", "patients", and for binary "positive"}, and "cohort".  `messages`: what a reader must know.
     """
 
@@ -40,6 +42,7 @@ class Split:
     parts: np.ndarray
     labelled: np.ndarray
     meta: dict[str, Any]
+    folds: np.ndarray | None = None
 
     @classmethod
     def load(cls, dataset: Dataset) -> Split:
@@ -57,7 +60,9 @@ class Split:
             )
         table = pq.read_table(io.BytesIO(data), use_threads=False)
         labelled = table.column("labelled").to_numpy()
-        return cls(texts(table.column("case_id")), texts(table.column("part")), labelled, meta)
+        turns = [table.column(name).to_numpy() for name in table.column_names if name.startswith("fold_")]
+        folds = np.stack(turns, axis=1) if turns else None
+        return cls(texts(table.column("case_id")), texts(table.column("part")), labelled, meta, folds)
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -150,19 +155,26 @@ def _make(
     columns = checks.resolve_columns(inputs, dataset.schema, timing=timing, never=never)
     need_columns(sorted(cohort_columns(cohort)), dataset.schema.names, "cohort")
     need_columns(coder.columns, dataset.schema.names, "target")
-    own = {"column": split.column, "site": case.site, "time": "predict_at"}.get(split.by)
+    own = split_column(case, split)
     need_columns([own] if own else [], dataset.schema.names, f"split by {split.by}")
     wanted = {"case_id", "patient_id", *cohort_columns(cohort), *coder.columns, own}
     table = dataset.table([name for name in dataset.schema.names if name in wanted])
     inside, labels = cohort_mask(cohort, table), coder.encode(table)
-    made = assign(table, inside, labels, target.kind, case=case, split=split)
+    made = assign(table, inside, labels, target.kind, case=case, split=split, horizon=target.horizon)
     messages = list(made.messages) + checks.dates_left_out(inputs, columns, dataset.schema)
     checks.patients_across_parts(made.parts, made.patients, by=split.by)
-    dropped, notes = checks.exact_copies(dataset, columns, inputs, made.parts, labels.labelled)
+    if made.turns is None:
+        dropped, notes = checks.exact_copies(dataset, columns, inputs, made.parts, labels.labelled)
+    else:
+        dropped, notes = checks.copies_of_others(dataset, columns, inputs, made, labels.labelled)
+        made.turns[dropped] = -1
     made.parts[dropped] = "dropped"
     messages += notes
     counts = _counts(made, labels, target.kind)
-    messages += checks.parts_usable(counts, labels, made.parts, coder)
+    if made.turns is None:
+        messages += checks.parts_usable(counts, labels, made.parts, coder)
+    else:
+        messages += checks.folds_usable(labels, made.turns, coder)
     screened, notes = checks.screen_train(dataset, columns, inputs, timing, made, labels, target.kind)
     meta = {
         "counts": {**counts, "cohort": cohort_counts(cohort, table), "dropped_copies": len(dropped)},
@@ -210,7 +222,8 @@ def _same_page(meta: dict[str, Any], fingerprint: str, blocks: Mapping[str, str]
 def _write(place: StoragePath, made: Assigned, labels: Labels, meta: dict[str, Any]) -> None:
     """split.parquet first, then split.json that names its digest: without the json there is no split."""
     ids, parts = pa.array(made.case_ids, pa.string()), pa.array(made.parts, pa.string())
-    table = pa.table({"case_id": ids, "part": parts, "labelled": pa.array(labels.labelled)})
+    turns = {} if made.turns is None else {f"fold_{repeat}": pa.array(column) for repeat, column in enumerate(made.turns.T)}
+    table = pa.table({"case_id": ids, "part": parts, "labelled": pa.array(labels.labelled), **turns})
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     data = sink.getvalue()

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from meddx.dataset.options import TargetOptions
-from meddx.dataset.values import NUMBER, coded, need_columns
+from meddx.dataset.values import NUMBER, coded, need_columns, numbers
 from meddx.errors import DataError
 
 UNKNOWN_SHOWN = 5
@@ -17,7 +17,8 @@ UNKNOWN_SHOWN = 5
 
 @dataclass(frozen=True)
 class Labels:
-    """`values`: float32 [n] 0/1 (binary), int64 [n] class number (multiclass), float32 [n, k] 0/1 (multilabel); 0 where unknown.
+    """`values`: float32 [n] 0/1 (binary), int64 [n] class number (multiclass, ordinal), float64 [n] (regression), float32 [n, k] 0/1
+    (multilabel); 0 where unknown.
 
     `known`: bool of the same shape.
     """
@@ -38,8 +39,8 @@ class Labels:
 class TargetCoder:
     """Turns the target's columns into labels.
 
-    `classes`: binary (first negative value, first positive value), with `positive_above` ("no", "yes"); multiclass the
-    declared values; multilabel the names of the columns.
+    `classes`: binary (first negative value, first positive value), with `positive_above` ("no", "yes"); multiclass and ordinal the
+    declared names; multilabel the names of the columns; regression none.  `columns`: all that `encode` reads.
     """
 
     def __init__(self, options: TargetOptions) -> None:
@@ -48,13 +49,13 @@ class TargetCoder:
         self.columns = options.all_columns
         if options.kind == "multilabel":
             self.classes: tuple[str, ...] = options.columns
-        elif options.kind == "multiclass":
-            self.classes = options.classes
+        elif options.kind in ("multiclass", "ordinal", "regression"):
+            self.classes = tuple(options.classes)
         else:
             self.classes = ("no", "yes") if options.positive_above is not None else (options.negative[0], options.positive[0])
         self._numbers = dict.fromkeys(options.positive, 1) | dict.fromkeys(options.negative, 0)
-        if options.kind == "multiclass":
-            self._numbers = {text: number for number, text in enumerate(options.classes)}
+        if options.classes:
+            self._numbers = {text: number for number, texts in enumerate(options.classes.values()) for text in texts}
 
     def encode(self, table: pa.Table) -> Labels:
         """Labels of every row.  An empty value, or one in `unlabelled`, is not known.
@@ -62,20 +63,46 @@ class TargetCoder:
         Raises RecipeError for a column that is not there, DataError for a value that is not declared.
         """
         need_columns(self.columns, table.schema.names, "target")
-        coded_columns = [self._encode_one(table, name) for name in self.columns]
-        values = np.stack([numbers for numbers, _ in coded_columns], axis=1)
+        if self.kind == "regression":
+            return self._amounts(table)
+        labels = self._classes_of(table)
+        if self.options.followed_until is None:
+            return labels
+        return Labels(labels.values, labels.known & ~((labels.values == 0) & self._followed_too_short(table)))
+
+    def _classes_of(self, table: pa.Table) -> Labels:
+        coded_columns = [self._encode_one(table, name) for name in self.options.answers]
+        values = np.stack([found for found, _ in coded_columns], axis=1)
         known = np.stack([mask for _, mask in coded_columns], axis=1)
         if self.kind == "multilabel":
             return Labels(values.astype(np.float32), known)
-        return Labels(values[:, 0].astype(np.int64 if self.kind == "multiclass" else np.float32), known[:, 0])
+        return Labels(values[:, 0].astype(np.float32 if self.kind == "binary" else np.int64), known[:, 0])
+
+    def _followed_too_short(self, table: pa.Table) -> np.ndarray:
+        """bool [n]: nobody knows whether the outcome came within the horizon (also where either instant is missing)."""
+        assert self.options.followed_until is not None and self.options.horizon is not None
+        until, decided = numbers(table.column(self.options.followed_until)), numbers(table.column("predict_at"))
+        too_short: np.ndarray = ~(until - decided >= self.options.horizon.total_seconds() / 86_400)
+        return too_short
+
+    def _amounts(self, table: pa.Table) -> Labels:
+        """Numbers as they are; `unlabelled` texts and empty values are not known, other texts are refused."""
+        assert self.options.column is not None
+        codes, levels = coded(table.column(self.options.column))
+        amounts = [_amount(level, self.options.unlabelled) for level in levels]
+        bad = [position for position, amount in enumerate(amounts) if amount == math.inf]
+        if bad:
+            raise self._refuse(self.options.column, levels, np.bincount(codes[codes >= 0], minlength=len(levels)), bad)
+        values = np.array([*amounts, math.nan])[codes]
+        return Labels(np.nan_to_num(values), ~np.isnan(values))
 
     def _encode_one(self, table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
         codes, levels = coded(table.column(name))
-        numbers = [self._number(level) for level in levels]
-        bad = [position for position, number in enumerate(numbers) if number == -2]
+        found = [self._number(level) for level in levels]
+        bad = [position for position, number in enumerate(found) if number == -2]
         if bad:
             raise self._refuse(name, levels, np.bincount(codes[codes >= 0], minlength=len(levels)), bad)
-        lookup = np.array([*numbers, -1], dtype=np.int64)[codes]
+        lookup = np.array([*found, -1], dtype=np.int64)[codes]
         return np.maximum(lookup, 0), lookup >= 0
 
     def _number(self, level: str) -> int:
@@ -92,15 +119,22 @@ class TargetCoder:
         most = sorted(bad, key=lambda position: (-int(counts[position]), levels[position]))
         shown = ", ".join(f"{levels[p][:40]!r} ({int(counts[p])} cases)" for p in most[:UNKNOWN_SHOWN])
         more = f" and {len(bad) - UNKNOWN_SHOWN} more values" if len(bad) > UNKNOWN_SHOWN else ""
-        if self.options.positive_above is not None:
+        if self.options.positive_above is not None or self.kind == "regression":
             return DataError(
                 f"the target holds values that are not numbers: {shown}{more}",
                 f"column {name}",
                 "declare them missing in the source, or list them in target.unlabelled",
             )
-        lists = "target.classes" if self.kind == "multiclass" else "target.positive, target.negative"
+        lists = "target.classes" if self.options.classes else "target.positive, target.negative"
         return DataError(
             f"the target holds values that the page does not declare: {shown}{more}",
             f"column {name}",
             f"list each of them in {lists} or target.unlabelled, or leave the cases out by a cohort filter",
         )
+
+
+def _amount(level: str, unlabelled: tuple[str, ...]) -> float:
+    """The number of a text; NaN: not known; infinity: not a number."""
+    if not level.strip() or level in unlabelled:
+        return math.nan
+    return float(level) if NUMBER.fullmatch(level.strip()) else math.inf

@@ -19,7 +19,9 @@ class Bench:
 
     def __init__(self, models: Mapping[str, ModelScores], found: Frame, options: ComparisonOptions) -> None:
         self.frame, self.models = found, {name: one for name, one in models.items() if one.kind != "prior"}
-        self.numbers: dict[str, Numbers] = {name: numbers_for(found.truth, one, found.rows) for name, one in self.models.items()}
+        self.numbers: dict[str, Numbers] = {
+            name: numbers_for(found.truth, one, found.rows, options.classes) for name, one in self.models.items()
+        }
         ones = one_weighting(None, int(found.rows.sum()))
         self.points = {name: {m: float(v[0]) for m, v in one(ones).items()} for name, one in self.numbers.items()}
         none = all(found.no_interval)

@@ -92,10 +92,18 @@ def too_few(patients: Ints, positive: Bools, known: Bools, names: tuple[str, ...
     if how_many < MIN_PATIENTS:
         return (f"too few patients for an interval ({how_many}; {MIN_PATIENTS} are needed)",) * 2
     for j, name in enumerate(names):
-        with_it = len(np.unique(patients[positive[:, j] & known[:, j]]))
-        without = len(np.unique(patients[~positive[:, j] & known[:, j]]))
-        if min(with_it, without) < MIN_EACH and (len(names) == 1 or min(with_it, without) > 0):
-            what = "the outcome" if len(names) == 1 else name
-            reason = f"too few patients for an interval ({with_it} with {what}, {without} without; {MIN_EACH} of each are needed)"
+        one_kind = not (positive & known)[:, j].any() or not (~positive & known)[:, j].any()
+        if one_kind and len(names) > 1:
+            continue  # no average holds it
+        reason = too_few_of(patients, positive[:, j], known[:, j], "the outcome" if len(names) == 1 else name)
+        if reason:
             return (reason, reason) if len(names) == 1 else ("", reason)
     return "", ""
+
+
+def too_few_of(patients: Ints, positive: Bools, known: Bools, what: str) -> str:
+    """Why numbers about this one outcome or class have no interval: fewer than 10 patients with it or without; empty where not."""
+    with_it, without = len(np.unique(patients[positive & known])), len(np.unique(patients[~positive & known]))
+    if min(with_it, without) >= MIN_EACH:
+        return ""
+    return f"too few patients for an interval ({with_it} with {what}, {without} without; {MIN_EACH} of each are needed)"

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meddx.evaluate.bench import Bench
+from meddx.evaluate.fitting import check_metrics, metric_name, metrics_shown
 from meddx.evaluate.frame import PREVALENCE, checked, described, frame, primary_pair
 from meddx.evaluate.metrics import LOWER_IS_BETTER
-from meddx.evaluate.multi import metric_name, metrics_of
 from meddx.evaluate.options import ComparisonOptions
 from meddx.evaluate.priors import prior_comparisons
-from meddx.evaluate.rows import figures, row
+from meddx.evaluate.rows import by_class, figures, row
 from meddx.evaluate.types import ModelScores, Truth
 from meddx.evaluate.verdict import estimate, judge, plainly
 from meddx.evaluate.warn import warnings
@@ -35,21 +35,24 @@ def compare(
 
     models       name to scores, all over the same n cases as `truth`, test part only; `prevalence` is added when it is not there
     patients     [n] names, None where unknown; None when no patient is known
-    train_rates  binary: [share with the outcome in train]; multiclass and multilabel: the share of each class or label
-    Raises RecipeError (a model that is not there), DataError (nothing to compare), ValueError (arrays that do not fit).
+    train_rates  binary: [share with the outcome in train]; multiclass, ordinal and multilabel: the share of each class or label;
+                 regression: [mean in train]
+    Raises RecipeError (a model that is not there, a metric that does not fit the kind of answer), DataError (nothing to compare),
+    ValueError (arrays that do not fit).
     """
+    check_metrics(truth.kind, truth.classes, options)
     models = checked(models, truth, train_rates)
     model, against, chosen = primary_pair(models, options.primary)
-    found = frame(truth, models, patients)
+    found = frame(truth, models, patients, options.classes)
     bench = Bench(models, found, options)
-    shown = _metrics(truth.kind, options)
+    shown = metrics_shown(truth.kind, options)
     cases = described(truth, models, found, train_rates)
-    order = _in_order(bench.models, model, against)
-    rows = [row(bench, name, shown, _role(name, model, against)) for name in order]
+    order = in_order(bench.models, model, against)
+    rows = [row(bench, name, shown, role(name, model, against)) for name in order]
     primary = _primary(bench, model, against, chosen, options)
     return {
         "schema": 1,
-        "target": {"kind": truth.kind, "classes": list(truth.classes), "column": truth.column, "outcome": truth.outcome},
+        "target": target(truth),
         "metrics": {one: metric_name(truth.kind, one) for one in shown},
         "intervals": {
             "method": METHOD,
@@ -60,24 +63,27 @@ def compare(
         },
         "cases": cases,
         "primary": primary,
-        "warnings": warnings(truth, next(one for one in rows if one["name"] == model), cases),
+        "warnings": warnings(truth, next(one for one in rows if one["name"] == model), cases, options.classes),
         "models": rows,
+        "per_class": by_class(bench, order),
+        "folds": None,
         "secondary": _secondary(bench, model, against, shown, options.primary.metric),
         "priors": prior_comparisons(models, found, model, options) if truth.kind == "binary" else [],
         "curves": figures(bench, order),
     }
 
 
-def _metrics(kind: str, options: ComparisonOptions) -> tuple[str, ...]:
-    known = metrics_of(kind)
-    return tuple(one for one in known if one in {options.primary.metric, *options.also}) if options.also else known
+def target(truth: Truth) -> dict[str, Any]:
+    """What was asked, as JSON values."""
+    return {"kind": truth.kind, "classes": list(truth.classes), "column": truth.column, "outcome": truth.outcome}
 
 
-def _role(name: str, model: str, against: str) -> str:
+def role(name: str, model: str, against: str) -> str:
+    """What a model is in the primary comparison: `model`, `against`, or neither."""
     return {model: "model", against: "against"}.get(name, "")
 
 
-def _in_order(models: Mapping[str, ModelScores], model: str, against: str) -> list[str]:
+def in_order(models: Mapping[str, ModelScores], model: str, against: str) -> list[str]:
     """The model in question, what it is compared with, the others, and prevalence last."""
     return sorted(models, key=lambda name: (name != model, name != against, name == PREVALENCE))
 
@@ -105,7 +111,7 @@ def _primary(bench: Bench, model: str, against: str, chosen: str, options: Compa
 def _secondary(bench: Bench, model: str, against: str, shown: Sequence[str], primary: str) -> list[dict[str, Any]]:
     """Every other difference, for looking only: intervals are not adjusted for their number, and none is a verdict."""
     rows = []
-    for other in _in_order(bench.models, model, against)[1:]:
+    for other in in_order(bench.models, model, against)[1:]:
         for metric in shown:
             if (other, metric) != (against, primary):
                 rows.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from meddx.errors import DataError, RecipeError
-from meddx.evaluate.bootstrap import patient_numbers, too_few
-from meddx.evaluate.calibration import wilson
-from meddx.evaluate.metrics import LOWER_IS_BETTER
-from meddx.evaluate.multi import MACRO
+from meddx.evaluate.bootstrap import MIN_PATIENTS, patient_numbers, too_few, too_few_of
+from meddx.evaluate.calibration import Z, wilson
+from meddx.evaluate.metrics import LOWER_IS_BETTER, MACRO
+from meddx.evaluate.multi import named
 from meddx.evaluate.options import PrimaryOptions
 from meddx.evaluate.types import Bools, Ints, ModelScores, Truth
 
@@ -27,6 +28,7 @@ class Frame:
     patients   [m] a number for each compared case's patient
     unknown_patients  how many of them have no patient
     no_interval       why no number has an interval, and why none averaged over classes has one; empty when they have
+    no_interval_of    the same for the numbers of each class or label
     """
 
     truth: Truth
@@ -34,8 +36,13 @@ class Frame:
     patients: Ints
     unknown_patients: int
     no_interval: tuple[str, str]
+    no_interval_of: tuple[str, ...] = ()
 
     def why_no_interval(self, metric: str) -> str:
+        """`metric` may be of one class: `sensitivity/2`."""
+        _, of_class, number = metric.partition("/")
+        if of_class:
+            return self.no_interval[0] or self.no_interval_of[int(number)]
         return self.no_interval[1] if metric in MACRO or metric == "macro_f1" or self.truth.kind == "multilabel" else self.no_interval[0]
 
     @property
@@ -53,8 +60,11 @@ def labelled(truth: Truth) -> Bools:
     return known if known.ndim == 1 else np.asarray(known.any(axis=1))
 
 
-def frame(truth: Truth, models: Mapping[str, ModelScores], patients: Sequence[str | None] | None) -> Frame:
-    """The frame of the models that must score every case (prior scores aside).  DataError when no case is left."""
+def frame(truth: Truth, models: Mapping[str, ModelScores], patients: Sequence[str | None] | None, averaged: Sequence[str] = ()) -> Frame:
+    """The frame of the models that must score every case (prior scores aside).  DataError when no case is left.
+
+    `averaged` names the classes of the averages (none: all): only they decide whether an average has an interval.
+    """
     rows = labelled(truth).copy()
     if not rows.any():
         raise DataError("no case of the test part has a label", "compare", "look at the target column and the split")
@@ -68,34 +78,44 @@ def frame(truth: Truth, models: Mapping[str, ModelScores], patients: Sequence[st
     unknown = int(rows.sum()) if chosen is None else sum(one is None for one in chosen)
     positive, known = one_against_rest(truth, rows)
     names = truth.classes[1:] if truth.kind == "binary" else truth.classes
-    return Frame(truth, rows, numbers, unknown, too_few(numbers, positive, known, names))
+    inside = named(names, () if truth.kind == "binary" else averaged)
+    chosen_names = tuple(name for name, one in zip(names, inside, strict=True) if one)
+    # Named classes are many also where one is named: the reason is then about the average, not about every number.
+    why = too_few(numbers, positive[:, inside], known[:, inside], chosen_names)
+    if truth.kind != "binary" and len(chosen_names) == 1 and not _short(numbers, why[0]):
+        why = ("", why[1])
+    each = tuple(too_few_of(numbers, positive[:, j], known[:, j], name) for j, name in enumerate(names))
+    return Frame(truth, rows, numbers, unknown, why, each)
 
 
 def one_against_rest(truth: Truth, rows: Bools) -> tuple[Bools, Bools]:
-    """(positive, known), each [m, k]: one column for each class or label; binary has one column, for yes."""
+    """(positive, known), each [m, k]: one column for each class or label; binary has one column, for yes; regression none."""
     values, known = np.asarray(truth.values)[rows], np.asarray(truth.known, dtype=bool)[rows]
     if truth.kind == "binary":
         return (values == 1)[:, None], known[:, None]
     if truth.kind == "multilabel":
         return (values == 1) & known, known
+    if truth.kind == "regression":
+        return np.zeros((len(values), 0), dtype=bool), np.zeros((len(values), 0), dtype=bool)
     return values[:, None] == np.arange(len(truth.classes)), np.repeat(known[:, None], len(truth.classes), axis=1)
 
 
 def checked(models: Mapping[str, ModelScores], truth: Truth, train_rates: Sequence[float]) -> dict[str, ModelScores]:
     """The models with `prevalence` among them.  ValueError for arrays that do not fit; DataError for what is no probability."""
     cases, columns = len(truth.values), len(truth.classes)
-    if len(train_rates) != (1 if truth.kind == "binary" else columns):
-        raise ValueError("train_rates: one share for binary, else one a class or label")
+    one_column = truth.kind in ("binary", "regression")
+    if len(train_rates) != (1 if one_column else columns):
+        raise ValueError("train_rates: one share for binary, the mean for regression, else one a class or label")
     for name, scores in models.items():
         if scores.kind == "prior" and truth.kind != "binary":
             raise RecipeError("comparison.prior_scores: a prior score is compared on a yes-or-no question only", name, "leave it out")
         said = np.asarray(scores.probabilities, dtype=np.float64)
-        wanted = [(cases,), (cases, 1)] if truth.kind == "binary" or scores.kind == "prior" else [(cases, columns)]
+        wanted = [(cases,), (cases, 1)] if one_column or scores.kind == "prior" else [(cases, columns)]
         if said.shape not in wanted:
             raise ValueError(f"{name}: scores of shape {said.shape}, not {wanted[0]}")
         if scores.decisions is not None and len(scores.decisions) != cases:
             raise ValueError(f"{name}: {len(scores.decisions)} decisions for {cases} cases")
-        inside = said[np.isfinite(said)]
+        inside = said[np.isfinite(said)] if truth.kind != "regression" else np.zeros(0)
         if scores.kind != "prior" and len(inside) and (inside.min() < -1e-6 or inside.max() > 1 + 1e-6):
             raise DataError(f"{name}: some of its probabilities are not between 0 and 1", "compare", "score again with its bundle")
     return dict(models) if PREVALENCE in models else {PREVALENCE: _prevalence(truth, train_rates), **models}
@@ -128,6 +148,7 @@ def described(truth: Truth, models: Mapping[str, ModelScores], found: Frame, tra
     has_label = labelled(truth)
     left_out = has_label & ~found.rows
     positive, known = one_against_rest(truth, found.rows)
+    values = _distribution(found, float(train_rates[0])) if truth.kind == "regression" else None
     out_positive, out_known = one_against_rest(truth, left_out)
     names = truth.classes[1:] if truth.kind == "binary" else truth.classes
     outcomes = []
@@ -159,7 +180,23 @@ def described(truth: Truth, models: Mapping[str, ModelScores], found: Frame, tra
         "without_patient": found.unknown_patients,
         "one_case_a_patient": found.one_case_a_patient,
         "outcomes": outcomes,
+        "values": values,
     }
+
+
+def _distribution(found: Frame, train_mean: float) -> dict[str, float | None]:
+    """The observed numbers of the compared cases: mean with a Wald interval that counts patients, SD, middle nine tenths."""
+    seen = np.asarray(found.values, dtype=np.float64)
+    spread = float(seen.std(ddof=1)) if len(seen) > 1 else None
+    half = None if spread is None else Z * spread / math.sqrt(len(np.unique(found.patients)))
+    mean, (low, middle, high) = float(seen.mean()), (float(one) for one in np.quantile(seen, [0.05, 0.5, 0.95]))
+    around = {"low": None, "high": None} if half is None else {"low": mean - half, "high": mean + half}
+    return {"mean": mean, **around, "sd": spread, "p5": low, "median": middle, "p95": high, "train_mean": train_mean}
+
+
+def _short(patients: Ints, reason: str) -> bool:
+    """Whether the reason is that there are too few patients altogether."""
+    return bool(reason) and len(np.unique(patients)) < MIN_PATIENTS
 
 
 def _known(patient: object) -> str | None:
@@ -168,6 +205,8 @@ def _known(patient: object) -> str | None:
 
 def _only_network(models: Mapping[str, ModelScores]) -> str:
     networks = [name for name, scores in models.items() if scores.kind == "network"]
+    # `network without labs` is the same network with an input hidden.
+    networks = [name for name in networks if not any(name.startswith(f"{other} without ") for other in networks)]
     if len(networks) != 1:
         found = f"there are {len(networks)} networks" + (f": {', '.join(networks)}" if networks else "")
         raise RecipeError("comparison.primary.model is not said", "comparison.primary", f"{found}; name one model")
@@ -175,10 +214,14 @@ def _only_network(models: Mapping[str, ModelScores]) -> str:
 
 
 def _prevalence(truth: Truth, train_rates: Sequence[float]) -> ModelScores:
-    """Says the same of every case: how often it was so in training."""
+    """Says the same of every case: how often it was so in training; regression: the mean there."""
     rates, cases = np.asarray(train_rates, dtype=np.float64), len(truth.values)
+    if truth.kind == "regression":
+        return ModelScores(np.full(cases, rates[0]), None, "baseline")
     if truth.kind == "binary":
         return ModelScores(np.full(cases, rates[0]), np.full(cases, rates[0] > 0.5), "baseline")
     said = np.tile(rates, (cases, 1))
+    if truth.kind == "ordinal":  # the median class, as every ordinal decision
+        return ModelScores(said, np.full(cases, min(int((rates.cumsum() < 0.5 * rates.sum()).sum()), len(rates) - 1)), "baseline")
     decided = np.full(cases, rates.argmax()) if truth.kind == "multiclass" else said > 0.5
     return ModelScores(said, decided, "baseline")

@@ -15,9 +15,14 @@ from numpy.typing import ArrayLike
 from meddx.evaluate.ranked import Cumulative, Ranking, auroc, average_precision, calibration_error
 from meddx.evaluate.types import Floats
 
-METRICS = ("auroc", "auprc", "accuracy", "sensitivity", "specificity", "ppv", "brier", "log_loss", "ece")
-LOWER_IS_BETTER = frozenset({"brier", "log_loss", "ece"})
-NEEDS_DECISIONS = frozenset({"accuracy", "sensitivity", "specificity", "ppv", "macro_f1"})
+METRICS = (
+    "auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "f1", "min_se_ppv", "brier", "log_loss", "ece",
+)  # fmt: skip
+LOWER_IS_BETTER = frozenset({"brier", "log_loss", "ece", "mae", "rmse"})
+NEEDS_DECISIONS = frozenset(
+    {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "f1", "min_se_ppv", "macro_f1", "kappa", "mae"}
+)
+MACRO = ("auroc", "auprc", "balanced_accuracy", "sensitivity", "specificity", "ppv")  # of many classes: averages over them
 NAMES: Mapping[str, str] = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
@@ -29,6 +34,13 @@ NAMES: Mapping[str, str] = {
     "log_loss": "log loss",
     "ece": "ECE",
     "macro_f1": "macro F1",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "min_se_ppv": "smaller of sensitivity and PPV",
+    "kappa": "quadratic kappa",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R2",
 }
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -48,6 +60,7 @@ class Numbers(Protocol):
 class BinaryNumbers:
     """`labels` [n] of 0 and 1, `probabilities` [n] of the outcome, `decisions` [n] of 0 and 1 at the stored threshold, or None.
 
+    min_se_ppv: min(sensitivity, PPV), event 1 of the PhysioNet challenge 2012.
     Beside METRICS: `rate` (share with the outcome) and `in_the_large` (mean probability - rate).
     """
 
@@ -84,13 +97,17 @@ class BinaryNumbers:
         cumulative = Cumulative.of(self.ranking, self.labels, self.probabilities, weights)
         without = total - with_it
         with np.errstate(invalid="ignore", divide="ignore"):
+            sensitivity, specificity, ppv = hits / with_it, 1 - (decided - hits) / without, hits / decided
             return {
                 "auroc": auroc(cumulative),
                 "auprc": average_precision(cumulative),
                 "accuracy": (without - decided + 2 * hits) / total,
-                "sensitivity": hits / with_it,
-                "specificity": 1 - (decided - hits) / without,
-                "ppv": hits / decided,
+                "balanced_accuracy": (sensitivity + specificity) / 2,
+                "sensitivity": sensitivity,
+                "specificity": specificity,
+                "ppv": ppv,
+                # Nobody decided to be positive: sensitivity is 0, and the smaller of the two is 0 whatever PPV might be.
+                "min_se_ppv": np.where(decided == 0, sensitivity, np.minimum(sensitivity, ppv)),
                 "brier": squares / total,
                 "log_loss": loss / total,
                 **({"ece": calibration_error(cumulative)} if calibrated else {}),

@@ -6,9 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from meddx.yamlconf import Options, Text
+from meddx.yamlconf import Options, Text, Texts
 
-Metric = Literal["auroc", "auprc", "accuracy", "brier", "log_loss", "ece", "sensitivity", "specificity", "ppv"]
+Metric = Literal[
+    "auroc", "auprc", "accuracy", "balanced_accuracy", "brier", "log_loss", "ece", "sensitivity", "specificity", "ppv", "min_se_ppv",
+    "macro_f1", "kappa", "mae", "rmse", "r2",
+]  # fmt: skip
 
 
 class PrimaryOptions(Options):
@@ -31,6 +34,7 @@ class ComparisonOptions(Options):
     """`primary` is the verdict; all else is secondary and says so."""
 
     primary: PrimaryOptions = Field(PrimaryOptions(), description="the verdict")
+    classes: Texts = Field((), description="multiclass: the classes that averages run over; default all that the cases can speak about")
     also: tuple[Metric, ...] = Field((), description="further numbers of the table; all are there if left out")
     prior_scores: dict[str, PriorScore] = Field({}, description="name: a score that stands in the archive")
     bootstrap: int = Field(1000, ge=200, le=20000, description="resamples by patient")

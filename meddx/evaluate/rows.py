@@ -12,7 +12,8 @@ from meddx.evaluate.bench import Bench
 from meddx.evaluate.bootstrap import Interval
 from meddx.evaluate.curves import curves, operating_point
 from meddx.evaluate.frame import Frame
-from meddx.evaluate.multi import MulticlassNumbers, MultilabelNumbers
+from meddx.evaluate.multi import PER_CLASS, MulticlassNumbers, MultilabelNumbers
+from meddx.evaluate.regression import RegressionNumbers, against_observed
 from meddx.evaluate.types import Floats
 from meddx.evaluate.verdict import estimate, number
 from meddx.evaluate.warn import reached
@@ -24,7 +25,8 @@ def row(bench: Bench, name: str, shown: Sequence[str], role: str) -> dict[str, A
     """One model's row: numbers with intervals, calibration, what its threshold reached, confusion, and its classes."""
     scores, found = bench.models[name], bench.frame
     goal_metrics = ("sensitivity", "specificity", "ppv")
-    cells = {metric: bench.cell(name, metric) for metric in dict.fromkeys([*shown, *goal_metrics])}
+    wanted = [*shown, *goal_metrics] if found.truth.kind == "binary" else shown
+    cells = {metric: bench.cell(name, metric) for metric in dict.fromkeys(wanted)}
     decisions = None if scores.decisions is None else np.asarray(scores.decisions)[found.rows]
     goal = None
     if found.truth.kind == "binary":
@@ -46,18 +48,22 @@ def row(bench: Bench, name: str, shown: Sequence[str], role: str) -> dict[str, A
 def _calibration(bench: Bench, name: str) -> dict[str, Any]:
     found, value = bench.frame, bench.points[name]["in_the_large"]
     why = found.why_no_interval("in_the_large")
-    result = {"in_the_large": number("in_the_large", *bench.pair(name, "in_the_large"), why, "not defined on these cases")}
+    result: dict[str, Any] = {"in_the_large": number("in_the_large", *bench.pair(name, "in_the_large"), why, "not defined on these cases")}
     if found.truth.kind == "binary" and value == value:
         said = np.asarray(bench.models[name].probabilities, dtype=np.float64).reshape(-1)[found.rows]
         for key, fit in (("slope", calibration.slope), ("intercept", calibration.intercept)):
             fitted, around = fit(found.values, said, found.patients)
             result[key] = estimate(fitted, Interval(reason=why) if why and fitted == fitted else around)
+    if found.truth.kind == "regression":
+        numbers = bench.numbers[name]
+        given = isinstance(numbers, RegressionNumbers) and numbers.has_intervals
+        result.update({key: bench.cell(name, key) if given else None for key in ("coverage", "width")})
     return result
 
 
 def _confusion(found: Frame, decisions: Any) -> list[list[int]] | None:
-    """Rows: what is; columns: what was decided; binary (no, yes) and multiclass."""
-    if decisions is None or found.truth.kind == "multilabel":
+    """Rows: what is; columns: what was decided; binary (no, yes), multiclass and ordinal."""
+    if decisions is None or found.truth.kind in ("multilabel", "regression"):
         return None
     many = len(found.truth.classes)
     cells = np.bincount(found.values.astype(np.int64) * many + decisions.reshape(-1).astype(np.int64), minlength=many * many)
@@ -86,6 +92,33 @@ def _classes(bench: Bench, name: str) -> list[dict[str, Any]]:
     return rows
 
 
+def by_class(bench: Bench, names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each class or label: its cases, and sensitivity, PPV and F1 of each of `names` with bootstrap intervals.
+
+    Binary and regression have none.  A number that no decision defines is null with a reason.
+    """
+    if not names or not isinstance(bench.numbers[names[0]], MulticlassNumbers | MultilabelNumbers):
+        return []
+    rows = _classes(bench, names[0])
+    found = []
+    for j, one in enumerate(rows):
+        models = {name: {metric: _class_cell(bench, name, metric, j, one) for metric in PER_CLASS} for name in names}
+        found.append({**{key: one[key] for key in ("class", "cases", "of", "averaged")}, "models": models})
+    return found
+
+
+def _class_cell(bench: Bench, name: str, metric: str, j: int, one: dict[str, Any]) -> dict[str, Any]:
+    key = f"{metric}/{j}"
+    value, draws = bench.pair(name, key)
+    if bench.models[name].decisions is None:
+        why = "it makes no decisions"
+    elif metric == "sensitivity" or one["cases"] == 0:
+        why = f"no case is {one['class']}"
+    else:
+        why = f"no case was decided to be {one['class']}"
+    return number(metric, value, draws, bench.frame.why_no_interval(key), why)
+
+
 def _label_in_the_large(gap: Floats, known: Floats, found: Frame) -> dict[str, Any] | None:
     """Mean probability - rate of one label, with a Wald interval by patient (a ratio of sums over patients)."""
     groups = int(found.patients.max()) + 1
@@ -99,7 +132,10 @@ def _label_in_the_large(gap: Floats, known: Floats, found: Frame) -> dict[str, A
 
 
 def figures(bench: Bench, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The curves.  Binary: of each model.  Else: of each class of the first of `names`, the most frequent first, at most eight."""
+    """The curves.  Binary and regression: of each model.  Else: of each class of the first of `names`, the most frequent first,
+    at most eight."""
+    if bench.frame.truth.kind == "regression":
+        return [_of_values(bench, name) for name in names]
     if bench.frame.truth.kind == "binary":
         return [_of_model(bench, name) for name in names]
     numbers = bench.numbers[names[0]]
@@ -130,3 +166,9 @@ def _of_model(bench: Bench, name: str) -> dict[str, Any]:
     point = None if decided is None else operating_point(found.values, decided)
     auroc = estimate(bench.points[name]["auroc"], Interval())["value"]
     return {"name": name, "of": "model", "auroc": auroc, "point": point, **curves(found.values, said)}
+
+
+def _of_values(bench: Bench, name: str) -> dict[str, Any]:
+    found = bench.frame
+    said = np.asarray(bench.models[name].probabilities, dtype=np.float64).reshape(-1)[found.rows]
+    return {"name": name, "of": "model", "auroc": None, "point": None, "observed": against_observed(found.values, said)}

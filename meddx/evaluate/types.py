@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["binary", "multiclass", "multilabel"]
+Kind = Literal["binary", "multiclass", "multilabel", "ordinal", "regression"]
 Role = Literal["network", "baseline", "prior"]
+CLASSED = ("multiclass", "ordinal")  # one class a case
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -20,9 +21,10 @@ Ints = NDArray[np.int64]
 class Truth:
     """The answers of n cases, in one fixed order that every model's scores share.
 
-    kind     binary, multiclass or multilabel
-    classes  binary: (name of no, name of yes); multiclass: the classes; multilabel: the labels
-    values   binary [n] of 0 and 1; multiclass [n] of class numbers; multilabel [n, labels] of 0 and 1
+    kind     binary, multiclass, multilabel, ordinal or regression
+    classes  binary: (name of no, name of yes); multiclass: the classes; ordinal: from low to high; multilabel: the labels; regression: none
+    values   binary [n] of 0 and 1; multiclass and ordinal [n] of class numbers; multilabel [n, labels] of 0 and 1;
+             regression [n] in the answer's own unit
     known    [n], or [n, labels] for multilabel; `values` are not looked at where this is False
     column   what the answer is called in the archive, for sentences
     named    binary: what a positive case has, in a reader's words, where somebody said it
@@ -48,14 +50,16 @@ class Truth:
 class ModelScores:
     """What one model said about the same n cases.
 
-    probabilities   binary [n] (or [n, 1]); multiclass and multilabel [n, k].  A row with NaN was not scored: quarantined, or missing.
+    probabilities   binary [n] (or [n, 1]); multiclass, ordinal and multilabel [n, k].  A row with NaN was not scored: quarantined, or
+                    missing.  Regression [n] (or [n, 1]): the predicted value.
                     A prior score [n] is any number, not a probability; NaN where it is absent.
-    decisions       at the stored threshold: binary [n] of 0 and 1, multiclass [n] of class numbers, multilabel [n, k] of 0 and 1.
-                    None when the model makes none.  Not looked at where the case was not scored.
+    decisions       at the stored threshold: binary [n] of 0 and 1, multiclass and ordinal [n] of class numbers, multilabel [n, k] of
+                    0 and 1.  None when the model makes none (regression: always).  Not looked at where the case was not scored.
     kind            network, baseline, or prior (a score that stands in the archive)
     validate_score  the primary metric on the validate part, as it is (a Brier score stays a Brier score); picks `best`
     threshold       the bundle's threshold: {"value", "goal", "confidence", "reached"}; binary only
     higher_means    of a prior: what a high value speaks for
+    low, high       regression: the ends of each case's interval [n], None when the model gives none
     """
 
     probabilities: NDArray[Any]
@@ -64,6 +68,8 @@ class ModelScores:
     validate_score: float | None = None
     threshold: Mapping[str, Any] | None = None
     higher_means: Literal["positive", "negative"] = "positive"
+    low: NDArray[Any] | None = None
+    high: NDArray[Any] | None = None
 
     @property
     def scored(self) -> Bools:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from meddx.evaluate.calibration import wilson
 from meddx.evaluate.metrics import NAMES
-from meddx.evaluate.types import ModelScores, Truth
+from meddx.evaluate.types import CLASSED, ModelScores, Truth
 from meddx.evaluate.words import count, percent, shown, with_interval
 
 SLOPE_OFF = 0.1
 SHARE_OFF = 0.02
 RELATIVE_OFF = 0.2
 LEFT_OUT = 0.01
+MEAN_OFF = 0.1  # of the observed standard deviation
 MOST_NAMED = 5
 
 
@@ -50,22 +51,24 @@ def reached(scores: ModelScores, labels: Any, decisions: Any, numbers: Mapping[s
     }
 
 
-def warnings(truth: Truth, model: Mapping[str, Any], cases: Mapping[str, Any]) -> list[str]:
-    """The sentences, worst first; `model` is the primary model's row of the table."""
-    found = [_goal(model), *_calibration(truth, model, cases), *_shift(cases), _left_out(cases), _patients(cases)]
+def warnings(truth: Truth, model: Mapping[str, Any], cases: Mapping[str, Any], averaged: Sequence[str] = ()) -> list[str]:
+    """The sentences, worst first; `model` is the primary model's row of the table, `averaged` the classes named for the averages."""
+    where = cases.get("where", "the test part")
+    off = _values_off(model, cases) if truth.kind == "regression" else _calibration(truth, model, cases)
+    found = [_goal(model, where), _not_averaged(model, averaged), *off, *_shift(cases), _left_out(cases), _patients(cases)]
     return [one for one in found if one]
 
 
-def _goal(model: Mapping[str, Any]) -> str:
+def _goal(model: Mapping[str, Any], where: str) -> str:
     goal = model["goal"]
     if goal is None or goal["met"]:
         return ""
     metric = NAMES[goal["metric"]]
     start = f"The decisions of {model['name']} miss their goal: {metric} of at least {shown(goal['asked'], 2)} was asked, "
     if goal["value"] is None:
-        return start + "and on the test part it cannot be computed."
+        return start + f"and on {where} it cannot be computed."
     chance = " The interval includes the goal, so this can be chance." if goal["high"] >= goal["asked"] else ""
-    return start + f"on the test part it is {with_interval(goal)}: {goal['hits']:,} of {goal['of']:,} ({goal['method']}).{chance}"
+    return start + f"on {where} it is {with_interval(goal)}: {goal['hits']:,} of {goal['of']:,} ({goal['method']}).{chance}"
 
 
 def _calibration(truth: Truth, model: Mapping[str, Any], cases: Mapping[str, Any]) -> list[str]:
@@ -82,12 +85,36 @@ def _calibration(truth: Truth, model: Mapping[str, Any], cases: Mapping[str, Any
         if slope and slope["low"] is not None and not slope["low"] <= 1 <= slope["high"] and abs(slope["value"] - 1) > SLOPE_OFF:
             kind = "too extreme (high ones too high, low ones too low)" if slope["value"] < 1 else "too timid (all too near the average)"
             found.append(f"The probabilities of {model['name']} are {kind}: calibration slope {with_interval(slope)}, 1 is right.")
-    elif truth.kind == "multiclass" and _off(large, None):
+    elif truth.kind in CLASSED and _off(large, None):
         side = "sure" if large["value"] > 0 else "unsure"
         found.append(f"{model['name']} is too {side} of its first choice, by {percent(abs(large['value']))} on average.")
     else:
         found += _labels_off(model)
     return found
+
+
+def _values_off(model: Mapping[str, Any], cases: Mapping[str, Any]) -> list[str]:
+    """A mean that is off by more than chance and by more than a tenth of the observed spread; and a test part unlike training."""
+    large, values = model["calibration"]["in_the_large"], cases["values"]
+    spread, found = values["sd"] or 0.0, []
+    if _off(large, None, MEAN_OFF * spread):
+        side = "high" if large["value"] > 0 else "low"
+        found.append(f"The values of {model['name']} are too {side} on average, by {with_interval(large)}.")
+    moved = values["mean"] - values["train_mean"]
+    if values["low"] is not None and not values["low"] <= values["train_mean"] <= values["high"] and abs(moved) > MEAN_OFF * spread:
+        found.append(
+            f"The mean of {cases.get('where', 'the test part')} ({shown(values['mean'])}) is {'above' if moved > 0 else 'below'} that of "
+            "training "
+            f"({shown(values['train_mean'])})."
+        )
+    return found
+
+
+def _not_averaged(model: Mapping[str, Any], averaged: Sequence[str]) -> str:
+    gone = [one["class"] for one in model["classes"] if one["class"] in averaged and not one["averaged"]]
+    if not gone:
+        return ""
+    return f"The averages leave out {', '.join(gone[:MOST_NAMED])}: the compared cases do not hold it both with and without."
 
 
 def _labels_off(model: Mapping[str, Any]) -> list[str]:
@@ -98,11 +125,12 @@ def _labels_off(model: Mapping[str, Any]) -> list[str]:
     return [f"The probabilities of {model['name']} are off on average for {', '.join(off[:MOST_NAMED])}{more}."]
 
 
-def _off(large: Mapping[str, Any], rate: float | None) -> bool:
-    """Whether a mean probability is off by more than chance and by more than is harmless: 2 points, or a fifth of the rarer side."""
+def _off(large: Mapping[str, Any], rate: float | None, harmless: float | None = None) -> bool:
+    """Whether a mean is off by more than chance and by more than is harmless: 2 points or a fifth of the rarer side, where
+    `harmless` does not say otherwise."""
     if large["low"] is None or large["low"] <= 0 <= large["high"]:
         return False
-    return _large(large["value"], rate)
+    return _large(large["value"], rate) if harmless is None else abs(large["value"]) > harmless
 
 
 def _large(gap: float, rate: float | None) -> bool:
@@ -117,12 +145,13 @@ def _shift(cases: Mapping[str, Any]) -> list[str]:
         one = moved[0]
         side = "more" if one["rate"] > one["train_rate"] else "less"
         return [
-            f"The outcome is {side} frequent in the test part ({percent(one['rate'])}) than it was in training "
+            f"The outcome is {side} frequent in {cases.get('where', 'the test part')} ({percent(one['rate'])}) than it was in training "
             f"({percent(one['train_rate'])})."
         ]
     each = [f"{one['class']} {percent(one['train_rate'])} to {percent(one['rate'])}" for one in moved[:MOST_NAMED]]
     more = f", and {len(moved) - MOST_NAMED} more" if len(moved) > MOST_NAMED else ""
-    return [f"The test part is made up otherwise than training was: {', '.join(each)}{more}."]
+    start = f"{cases.get('where', 'the test part').capitalize()} {'are' if 'where' in cases else 'is'} made up otherwise"
+    return [f"{start} than training was: {', '.join(each)}{more}."]
 
 
 def _moved(one: Mapping[str, Any]) -> bool:
@@ -133,9 +162,8 @@ def _moved(one: Mapping[str, Any]) -> bool:
 def _left_out(cases: Mapping[str, Any]) -> str:
     if cases["left_out"] <= LEFT_OUT * cases["labelled"]:
         return ""
-    text = (
-        f"{count(cases['left_out'], 'labelled test case')} of {cases['labelled']:,} could not be scored by every model and are in no number"
-    )
+    noun = f"labelled {cases.get('noun', 'test case')}"
+    text = f"{count(cases['left_out'], noun)} of {cases['labelled']:,} could not be scored by every model and are in no number"
     rates = cases["outcomes"][0] if len(cases["outcomes"]) == 1 else None
     return f"{text}; {percent(rates['left_out_rate'])} of them have the outcome." if rates else f"{text}."
 

@@ -11,7 +11,9 @@ from meddx.evaluate.metrics import LOWER_IS_BETTER
 def sentences(comparison: Mapping[str, Any], opened: int | None = None) -> list[str]:
     """The verdict, what else must be known before it is believed, and on which cases; `opened` is how often the test part was."""
     primary = comparison["primary"]
-    lines = [primary["plain"], primary["sentence"], *comparison["warnings"], cases_sentence(comparison["cases"])]
+    folds = comparison.get("folds")
+    how = [folds["sentence"]] if folds else []
+    lines = [primary["plain"], primary["sentence"], *how, *comparison["warnings"], cases_sentence(comparison["cases"])]
     return lines if opened is None else [*lines, opened_sentence(opened)]
 
 
@@ -35,17 +37,34 @@ def _detectable(primary: Mapping[str, Any]) -> str:
     return f" These cases find a true difference of {shown(primary['detectable'])} four times in five, a smaller one less often."
 
 
+def folds_sentence(folds: Mapping[str, Any], against: str) -> str:
+    """What an estimate from folds is of, how it was made, and what to hold against it."""
+    times = "" if folds["repeats"] == 1 else f", {folds['repeats']:,} times over"
+    text = (
+        f"The numbers are means over {count(folds['count'], 'fold')} ({folds['folds']:,}-fold{times}), each fitted without the cases it "
+        "is measured on; the estimate is of the procedure, the bundle is refitted on all rows."
+    )
+    if folds["used"] < folds["count"]:
+        text += f" The difference is undefined in {count(folds['count'] - folds['used'], 'fold')}, left out of its mean."
+    if folds["chosen_on_folds"]:
+        text += f" {against} was taken because it is the best baseline on these same folds, which flatters it."
+    return text
+
+
 def cases_sentence(cases: Mapping[str, Any]) -> str:
     """How many cases and patients the numbers rest on, and how many they leave out."""
-    text = f"Compared on {count(cases['compared'], 'test case')} of {count(cases['patients'], 'patient')}"
+    noun = cases.get("noun", "test case")
+    text = f"Compared on {count(cases['compared'], noun)} of {count(cases['patients'], 'patient')}"
     if cases["without_patient"] == cases["compared"]:
-        text = f"Compared on {count(cases['compared'], 'test case')}; which belong to one patient is not known"
+        text = f"Compared on {count(cases['compared'], noun)}; which belong to one patient is not known"
     left = [f"{cases['left_out']:,} without a prediction"] if cases["left_out"] else []
     left += [f"{cases['unlabelled']:,} without a label"] if cases["unlabelled"] else []
     return f"{text}; left out: {', '.join(left)}." if left else f"{text}; none left out."
 
 
 def opened_sentence(opened: int) -> str:
+    if opened == 0:
+        return "No test part was opened."
     times = "once" if opened == 1 else f"{opened:,} times"
     return f"The test part was opened {times}." + (" Each look makes chance findings likelier." if opened > 1 else "")
 

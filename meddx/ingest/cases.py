@@ -63,25 +63,26 @@ class CaseMaker:
         self.case, self.where = case, where
         self.by_row = case.id == "@row"
         self.patient = None if isinstance(case.patient, PatientUnknown) else case.patient
-        used = {"case_id": None if self.by_row else case.id, "patient_id": self.patient, "predict_at": case.predict_at}
+        used = {"case_id": None if self.by_row else case.id, "patient_id": self.patient, "predict_at": case.predict_column}
         for column in (*used.values(), case.site):
             if column is not None and column != "@case":
-                _must_exist(column, schema, where)
+                must_exist(column, schema, where)
         _no_collision(used, schema, where)
         self.others = [name for name in schema.names if name not in used.values()]
         self.schema = self._schema(schema)
         self._seen = SeenIds()
+        self._twice = self._never = 0
 
     def _schema(self, schema: pa.Schema) -> pa.Schema:
         first = [pa.field("case_id", pa.string(), nullable=False), pa.field("patient_id", pa.string())]
-        if self.case.predict_at:
+        if self.case.predict_column:
             first.append(pa.field("predict_at", pa.timestamp("us", tz="UTC")))
         return pa.schema([*first, *(schema.field(name) for name in self.others)])
 
     def take(self, block: Block, offset: int) -> tuple[pa.Table, list[Reject]]:
         """(the cases, the rows that are none: without an id, with an id seen before, or with a number that is not finite)."""
         ids = self._ids(block, offset)
-        reasons = _not_finite(block.table)
+        reasons = not_finite(block.table)
         reasons.update({i: "id_missing" for i, case_id in enumerate(ids) if not case_id and i not in reasons})
         candidates = [] if self.by_row else [i for i in range(len(ids)) if i not in reasons]  # row numbers cannot repeat
         new = self._seen.are_new([ids[i] or "" for i in candidates])
@@ -92,6 +93,22 @@ class CaseMaker:
         mask = np.ones(len(ids), bool)
         mask[list(reasons)] = False
         return table.filter(pa.array(mask)).cast(self.schema), [block.reject(i, reason) for i, reason in sorted(reasons.items())]
+
+    def _instants(self, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+        instants = dates.to_utc(column, self.case.zone, name)
+        if self.case.zone and pa.types.is_timestamp(column.type) and column.type.tz is None:
+            twice, never = dates.doubtful(column, self.case.zone)
+            self._twice, self._never = self._twice + twice, self._never + never
+        return instants
+
+    def notes(self) -> list[str]:
+        """Once all cases were taken: how many predict_at were doubtful."""
+        zone = self.case.zone
+        return [
+            f"predict_at: {count:,} stamps lie in an hour that clocks in {zone} {what}"
+            for count, what in ((self._twice, "show twice: the first is taken"), (self._never, "leave out: the end of the gap is taken"))
+            if count
+        ]
 
     def _ids(self, block: Block, offset: int) -> list[str | None]:
         if self.by_row:
@@ -105,13 +122,14 @@ class CaseMaker:
             columns["patient_id"] = pa.nulls(len(ids), pa.string())
         else:
             columns["patient_id"] = ids if self.patient == "@case" else table.column(self.patient)
-        if self.case.predict_at:
-            columns["predict_at"] = dates.to_utc(table.column(self.case.predict_at), self.case.zone, self.case.predict_at)
+        if self.case.predict_column:
+            columns["predict_at"] = self._instants(table.column(self.case.predict_column), self.case.predict_column)
         columns.update({name: table.column(name) for name in self.others})
         return pa.table(columns)
 
 
-def _not_finite(table: pa.Table) -> dict[int, str]:
+def not_finite(table: pa.Table) -> dict[int, str]:
+    """{row: reason} for each row with an infinite number."""
     found: dict[int, str] = {}
     for column in table.columns:
         if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
@@ -120,7 +138,8 @@ def _not_finite(table: pa.Table) -> dict[int, str]:
     return found
 
 
-def _must_exist(column: str, schema: pa.Schema, where: str) -> None:
+def must_exist(column: str, schema: pa.Schema, where: str) -> None:
+    """Raises DataError naming the nearest column when `column` is not in the schema."""
     if column not in schema.names:
         guess = nearest(column, schema.names)
         listed = ", ".join(schema.names[:12]) + (", ..." if len(schema.names) > 12 else "")

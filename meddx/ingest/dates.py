@@ -42,6 +42,12 @@ def parse(text: str, order: Order) -> datetime | None:
         return None
 
 
+def has_hour(text: str) -> bool:
+    """Whether a text that `parse` reads says an hour; a bare date does not."""
+    match = _ISO_RE.fullmatch(text) or _DM_RE.fullmatch(text) or _COMPACT_RE.fullmatch(text)
+    return match is not None and match["hour"] is not None
+
+
 def _zone(text: str | None) -> timezone | None:
     if not text:
         return None
@@ -79,6 +85,15 @@ def to_utc(column: pa.ChunkedArray, zone: str | None, name: str) -> pa.ChunkedAr
     except pa.ArrowInvalid as error:
         raise DataError(f"the time zone {zone!r} is not known", "case.zone", "use a name such as Europe/Berlin or UTC") from error
     return local.cast(pa.timestamp("us", tz="UTC"))
+
+
+def doubtful(column: pa.ChunkedArray, zone: str) -> tuple[int, int]:
+    """Of naive instants in `zone`: (how many lie in an hour that clocks show twice, how many in one that they leave out)."""
+    first, last, before_gap = (
+        pc.assume_timezone(column, zone, ambiguous=twice, nonexistent=never)
+        for twice, never in (("earliest", "latest"), ("latest", "latest"), ("earliest", "earliest"))
+    )
+    return tuple(int(pc.sum(pc.not_equal(first, other)).as_py() or 0) for other in (last, before_gap))  # type: ignore[return-value]
 
 
 def _from_texts(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:

@@ -6,28 +6,38 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from meddx.errors import DataError
+from meddx.ingest.archive import Unpacked, is_archive, unpack
 from meddx.ingest.options import SourceOptions
 from meddx.storage import FileInfo, StoragePath
 
 ENDINGS = {
     ".csv": "csv", ".txt": "csv", ".data": "csv", ".tsv": "tsv", ".tab": "tsv", ".xlsx": "xlsx", ".parquet": "parquet", ".pq": "parquet",
+    ".hea": "wfdb", ".dat": "wfdb", ".atr": "wfdb",
     ".npz": "medmnist", ".png": "images", ".jpg": "images", ".jpeg": "images", ".dcm": "dicom", ".dicom": "dicom",
 }  # fmt: skip
-FOLDER_FORMATS = ("images", "dicom")
+FOLDER_FORMATS = ("images", "dicom")  # a file is a row
+WHOLE_FOLDERS = (*FOLDER_FORMATS, "wfdb")  # every file of the folder belongs to the source
 LISTED_ONE_BY_ONE = 1000
 
 
 @dataclass(frozen=True)
 class Found:
-    """`files` are to be read, `others` lie beside them and are not of the format."""
+    """`files` are to be read, `others` lie beside them and are not of the format; `archive` is what they were unpacked from."""
 
     format: str
     root: StoragePath
     files: tuple[FileInfo, ...]
     others: tuple[FileInfo, ...] = ()
+    archive: FileInfo | None = None
+    holder: Unpacked | None = field(default=None, repr=False, compare=False)  # the unpacked files live as long as this object
+
+    @property
+    def origin(self) -> StoragePath:
+        """What the recipe names: the archive, or the root."""
+        return self.archive.path if self.archive else self.root
 
     @property
     def is_folder(self) -> bool:
@@ -35,10 +45,14 @@ class Found:
 
     def versions(self) -> str:
         """One digest over (relative path, version) of every file: changes when a file is touched."""
+        if self.archive:
+            return _digest_of([(self.archive.path.name, self.archive.version)])
         return _digest_of((one.path.relative_to(self.root), one.version) for one in (*self.files, *self.others))
 
     def digests(self) -> tuple[str, dict[str, str]]:
         """(digest of the source, {file: SHA-256}).  Of more than 1000 files only the versions are taken, and the dict is empty."""
+        if self.archive:
+            return self.archive.path.digest(), {}
         if len(self.files) + len(self.others) > LISTED_ONE_BY_ONE:
             return self.versions(), {}
         each = {one.path.relative_to(self.root): one.path.digest() for one in (*self.files, *self.others)}
@@ -56,7 +70,28 @@ def ending(name: str) -> str:
 
 
 def find(source: SourceOptions) -> Found:
-    """The files that `source.path` names.  Raises DataError when there are none, or when the format is left open."""
+    """The files that `source.path` names; an archive is unpacked.  Raises DataError when there are none, or the format is left open."""
+    found = locate(source)
+    if found.archive is None:
+        return found
+    holder = unpack(found.archive)
+    files = list(holder.folder.list())
+    inside = _sort(source, _top(holder.folder, files), files)
+    return replace(inside, archive=found.archive, holder=holder)
+
+
+def _top(folder: StoragePath, files: Sequence[FileInfo]) -> StoragePath:
+    """Most archives hold one folder that is named as they are: it is the root, so that names do not begin with it."""
+    while files:
+        first = {one.path.relative_to(folder).partition("/")[0] for one in files}
+        if len(first) > 1 or any("/" not in one.path.relative_to(folder) for one in files):
+            break
+        folder = folder / first.pop()
+    return folder
+
+
+def locate(source: SourceOptions) -> Found:
+    """As `find`, but an archive stays packed: enough to know versions and digests."""
     path = StoragePath.of(source.path)
     if path.is_dir():
         return _sort(source, path, list(path.list()))
@@ -64,6 +99,8 @@ def find(source: SourceOptions) -> Found:
         return _by_pattern(source, path)
     if not path.exists():
         raise DataError("the source is not there", str(path), "check the key `path`; `${MEDDX_...}` is filled in from the environment")
+    if is_archive(path):
+        return Found("archive", path, (path.info(),), archive=path.info())
     return Found(_format_of(source, path), path, (path.info(),))
 
 
@@ -97,7 +134,7 @@ def _sort(source: SourceOptions, root: StoragePath, files: Sequence[FileInfo]) -
     if not files:
         raise DataError("the folder holds no file", str(root), "check the key `path`")
     wanted = source.format if source.format != "auto" else _format_of_many(root, files)
-    if wanted in FOLDER_FORMATS:  # archives often have no endings: every file is tried
+    if wanted in WHOLE_FOLDERS:  # archives often have no endings: every file is tried
         return Found(wanted, root, tuple(files))
     mine = tuple(one for one in files if ENDINGS.get(ending(one.path.name)) == wanted)
     if not mine:
@@ -109,7 +146,7 @@ def _sort(source: SourceOptions, root: StoragePath, files: Sequence[FileInfo]) -
 
 def _format_of_many(root: StoragePath, files: Sequence[FileInfo]) -> str:
     counts = Counter(ENDINGS[ending(one.path.name)] for one in files if ending(one.path.name) in ENDINGS)
-    images = [name for name in FOLDER_FORMATS if counts[name]]
+    images = [name for name in WHOLE_FOLDERS if counts[name]]
     if images:  # a table beside images is their label table, not the source
         counts = Counter({name: counts[name] for name in images})
     if not counts:

@@ -129,8 +129,7 @@ class PartsWriter:
     def _start_part(self) -> None:
         self.folder.make_dir()
         self._file = _HashingFile(self.folder / f"part-{len(self.files):05d}.parquet")
-        texts = [one.name for one in self.schema if pa.types.is_string(one.type)]
-        plain = [one.name for one in self.schema if not pa.types.is_binary(one.type)]
+        texts, plain = _leaves(self.schema)
         self._parquet = pq.ParquetWriter(
             pa.PythonFile(self._file, mode="w"), self.schema, compression="zstd",
             use_dictionary=texts, write_statistics=plain, write_page_checksum=True,
@@ -146,6 +145,15 @@ class PartsWriter:
         self._parquet = self._file = None
 
 
+def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """(Parquet's paths of the text columns, of all columns but pictures), those inside of joined sources too."""
+    leaves = [(one.name, one.type) for one in schema if not pa.types.is_list(one.type)]
+    for one in schema:
+        if pa.types.is_list(one.type) and pa.types.is_struct(one.type.value_type):
+            leaves += [(f"{one.name}.list.element.{inner.name}", inner.type) for inner in one.type.value_type]
+    return [name for name, kind in leaves if pa.types.is_string(kind)], [name for name, kind in leaves if not pa.types.is_binary(kind)]
+
+
 class QuarantineWriter:
     """Counts every reject by reason and writes them; makes no file while there is none."""
 
@@ -153,9 +161,11 @@ class QuarantineWriter:
         self.reasons: Counter[str] = Counter()
         self._parts = PartsWriter(folder, QUARANTINE)
         self._waiting: list[Reject] = []
+        self._beside = 0
 
     @property
     def total(self) -> int:
+        """Rejects of the case source."""
         return self.reasons.total()
 
     @property
@@ -164,13 +174,21 @@ class QuarantineWriter:
 
     def add(self, rejects: Sequence[Reject]) -> None:
         self.reasons.update(one.reason for one in rejects)
+        self._take(rejects)
+
+    def add_beside(self, rejects: Sequence[Reject]) -> None:
+        """Write rejects of a joined source: they are in its own books, not in those of the cases."""
+        self._beside += len(rejects)
+        self._take(rejects)
+
+    def _take(self, rejects: Sequence[Reject]) -> None:
         self._waiting += rejects
         if len(self._waiting) >= ROW_GROUP_ROWS:
             self._flush()
 
     def close(self) -> None:
         self._flush()
-        if self.total:
+        if self.total or self._beside:
             self._parts.close()
 
     def _flush(self) -> None:

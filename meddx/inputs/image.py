@@ -1,4 +1,4 @@
-"""A column of encoded pictures in; one array of square pictures, still 8 or 16 bit, out."""
+"""Encoded pictures in, one a case or the latest few; one array of square pictures, still 8 or 16 bit, out."""
 
 from __future__ import annotations
 
@@ -6,18 +6,30 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from meddx.errors import BundleError, DataError
+from meddx.inputs.fold import is_joined, parents, rows_of
 from meddx.inputs.options import ImageInput
 from meddx.inputs.types import Prepared
 
 FIT_ROWS = 5_000  # pictures, evenly spaced over train, that the mean and deviation are taken from
 _FULL = {8: 255, 16: 65_535}
+FOLDED = ("mean", "max", "attention")  # rules by which a network folds several pictures of a case
+
+
+@dataclass(frozen=True)
+class _Items:
+    """Pictures, the case of each and its slot there (0 first in time); `several`: cases with several and no rule which counts."""
+
+    column: pa.ChunkedArray
+    case: np.ndarray
+    slot: np.ndarray
+    several: np.ndarray
 
 
 def _threads() -> int:
@@ -43,6 +55,20 @@ def _encoded(table: pa.Table, name: str, column: str) -> pa.ChunkedArray:
     return found
 
 
+def _chosen(offsets: np.ndarray, column: pa.ChunkedArray, many: str | None, at_most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(place of each picture that counts, its case, its slot): the first or latest one, or the latest `at_most`; nulls never count."""
+    places = np.flatnonzero(np.concatenate([np.zeros(0, bool), *(np.asarray(chunk.is_valid()) for chunk in column.chunks)]))
+    case = parents(offsets)[places]
+    starts = np.searchsorted(case, np.arange(len(offsets)))
+    rank, count = np.arange(len(case)) - starts[case], np.diff(starts)[case]
+    if many == "first":
+        keep, first = rank == 0, np.zeros(len(case), np.int64)
+    else:
+        first = np.maximum(count - (at_most if many in FOLDED else 1), 0)
+        keep = rank >= first
+    return places[keep], case[keep], (rank - first)[keep]
+
+
 @dataclass(frozen=True)
 class ImagePreparation:
     """The fitted way of one image input: size and channels as the recipe says, bit depth, mean and deviation as train has them.
@@ -59,51 +85,75 @@ class ImagePreparation:
     bits: int
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    source: str | None = None  # a joined source, or None for a column of the cases
+    many: str | None = None
+    at_most: int = 1
 
     @classmethod
     def fit(cls, name: str, options: ImageInput, table: pa.Table) -> ImagePreparation:
         """Bit depth over all pictures of `table` (the train part alone), mean and deviation over at most 5,000 of them."""
-        from meddx.inputs.picture import PictureError, read_header
-
-        column = _encoded(table, name, options.column)
-        bits = 8
-        for value in column:
-            try:
-                if value.is_valid and read_header(value.as_py()).bits == 16:
-                    bits = 16
-                    break
-            except PictureError:
-                continue
+        source = options.source if is_joined(table, options.source) else None
+        many = options.many if source is not None else None
+        none, one = (0.0,) * options.channels, (1.0,) * options.channels
         blank = cls(
             name,
             options.optional,
             options.column,
             options.size,
             options.channels,
-            bits,
-            (0.0,) * options.channels,
-            (1.0,) * options.channels,
+            8,
+            none,
+            one,
+            source,
+            many,
+            options.at_most if many in FOLDED else 1,
         )
-        mean, deviation = _moments(blank, table.select([options.column]))
-        return cls(name, options.optional, options.column, options.size, options.channels, bits, mean, deviation)
+        items = blank._items(table)
+        if items.several.any():
+            what = f"{int(items.several.sum()):,} case(s) have several rows in the source {source!r}"
+            raise DataError(what, f"inputs.{name}", "say `many: latest`, first, mean, max or attention")
+        blank = replace(blank, bits=_bits(items.column))
+        mean, deviation = _moments(blank, items.column)
+        return replace(blank, mean=mean, deviation=deviation)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (self.column,)
+        return (self.source or self.column,)
 
     def transform(self, table: pa.Table) -> Prepared:
-        """pixels uint8 or uint16 [n, c, size, size]; zeros where a picture is absent (null) or bad (see `errors`)."""
-        rows = table.num_rows
-        pixels = np.zeros((rows, self.channels, self.size, self.size), np.uint16 if self.bits == 16 else np.uint8)
-        present, errors = np.zeros(rows, bool), {}
-        if self.optional and self.column not in table.column_names:
-            return Prepared({"pixels": pixels}, present)
-        for row, result in self._results(_encoded(table, self.name, self.column)):
-            if isinstance(result, str):
-                errors[row] = result
-            elif result is not None:
-                pixels[row], present[row] = result, True
-        return Prepared({"pixels": pixels}, present, errors)
+        """pixels uint8 or uint16 [n, c, size, size]; zeros where a picture is absent (null) or bad (see `errors`).
+
+        With `many` mean, max or attention pixels [n, at_most, c, size, size] and items bool [n, at_most], the earlier pictures first; a bad
+        picture is left out, and the row is bad only where none of its pictures can be read.
+        """
+        rows, dtype = table.num_rows, np.uint16 if self.bits == 16 else np.uint8
+        pixels = np.zeros((rows, self.at_most, self.channels, self.size, self.size), dtype)
+        items = np.zeros((rows, self.at_most), bool)
+        errors: dict[int, str] = {}
+        if not (self.optional and self.columns[0] not in table.column_names):
+            found = self._items(table)
+            for place, result in self._results(found.column):
+                case, slot = int(found.case[place]), int(found.slot[place])
+                if isinstance(result, str):
+                    errors.setdefault(case, result)
+                elif result is not None:
+                    pixels[case, slot], items[case, slot] = result, True
+            items[found.several] = False
+            errors |= dict.fromkeys(np.flatnonzero(found.several).tolist(), "several_rows")
+        present = np.asarray(items.any(1))
+        errors = {row: reason for row, reason in sorted(errors.items()) if not present[row]}
+        if self.many in FOLDED:
+            return Prepared({"pixels": pixels, "items": items}, present, errors)
+        return Prepared({"pixels": pixels[:, 0]}, present, errors)
+
+    def _items(self, table: pa.Table) -> _Items:
+        none = np.zeros(table.num_rows, bool)
+        if self.source is None:
+            return _Items(_encoded(table, self.name, self.column), np.arange(table.num_rows), np.zeros(table.num_rows, np.int64), none)
+        offsets, rows = rows_of(table, self.source)
+        column = _encoded(rows, self.name, self.column) if rows.num_rows else pa.chunked_array([pa.nulls(0)])
+        places, case, slot = _chosen(offsets, column, self.many, self.at_most)
+        return _Items(column.take(pa.array(places)), case, slot, np.diff(offsets) > 1 if self.many is None else none)
 
     def _results(self, column: pa.ChunkedArray) -> Iterator[tuple[int, np.ndarray | str | None]]:
         import cv2
@@ -140,6 +190,8 @@ class ImagePreparation:
             "max": _FULL[self.bits],
             "mean": list(self.mean),
             "std": list(self.deviation),
+            "many": self.many if self.many in FOLDED else None,
+            "items": self.at_most,
         }
 
     def state(self) -> dict[str, Any]:
@@ -154,6 +206,9 @@ class ImagePreparation:
             "bits": self.bits,
             "mean": list(self.mean),
             "std": list(self.deviation),
+            "source": self.source,
+            "many": self.many,
+            "at_most": self.at_most,
         }
 
     @classmethod
@@ -169,7 +224,12 @@ class ImagePreparation:
                 int(state["bits"]),
                 tuple(float(one) for one in state["mean"]),
                 tuple(float(one) for one in state["std"]),
+                None if state.get("source") is None else str(state["source"]),
+                state.get("many"),
+                int(state.get("at_most", 1)),
             )
+            if made.many not in (None, "latest", "first", *FOLDED) or not 1 <= made.at_most <= (64 if made.many in FOLDED else 1):
+                raise ValueError("rules that cannot be")
             if made.bits not in _FULL or made.channels not in (1, 3) or not 1 <= made.size <= 1024 or len(made.mean) != made.channels:
                 raise ValueError("sizes that cannot be")
         except (KeyError, TypeError, ValueError) as error:
@@ -177,13 +237,27 @@ class ImagePreparation:
         return made
 
 
-def _moments(blank: ImagePreparation, table: pa.Table) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _bits(column: pa.ChunkedArray) -> int:
+    """16 where one of the pictures has 16 bits, else 8."""
+    from meddx.inputs.picture import PictureError, read_header
+
+    for value in column:
+        try:
+            if value.is_valid and read_header(value.as_py()).bits == 16:
+                return 16
+        except PictureError:
+            continue
+    return 8
+
+
+def _moments(blank: ImagePreparation, column: pa.ChunkedArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation a channel, scaled to 0..1; exact sums, so the order of rows does not matter."""
     count, total, square = 0, np.zeros(blank.channels, object), np.zeros(blank.channels, object)
-    rows = np.arange(0, table.num_rows, max(1, math.ceil(table.num_rows / FIT_ROWS)))
+    rows = np.arange(0, len(column), max(1, math.ceil(len(column) / FIT_ROWS)))
     for start in range(0, len(rows), 128):  # a few at a time: encoded pictures may be large
-        prepared = blank.transform(table.take(rows[start : start + 128]))
-        pixels = prepared.arrays["pixels"][prepared.present].astype(np.uint64)
+        results = blank._results(column.take(pa.array(rows[start : start + 128])))
+        good = [result for _, result in results if isinstance(result, np.ndarray)]
+        pixels = np.stack(good).astype(np.uint64) if good else np.zeros((0, blank.channels, 1, 1), np.uint64)
         count += pixels.shape[0] * blank.size**2
         total += np.array([int(one) for one in pixels.sum((0, 2, 3))], object)
         square += np.array([int(one) for one in (pixels**2).sum((0, 2, 3))], object)

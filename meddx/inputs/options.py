@@ -2,36 +2,98 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from meddx.duration import Duration
 from meddx.yamlconf import Options, Text, Texts
 
+KINDS = ("table", "image", "signal", "events", "text")
 
-class TableInput(Options):
+
+class _Input(Options):
+    source: Text | None = Field(None, alias="from", description="the source, where there are several")
+    optional: bool = Field(False, description="true: a case without it is scored all the same")
+
+
+class TableInput(_Input):
     """Columns of a table: numbers are imputed and scaled with a missing mask, texts become categories."""
 
     kind: Literal["table"] = Field("table", description="a table")
-    source: Text | None = Field(None, alias="from", description="the source, where there are several")
     columns: Texts = Field(
         ("*",), description="names or patterns; `*` is every column that is not id, patient, target or declared after_outcome"
     )
     drop: Texts = Field((), description="names or patterns left out")
     category: Texts = Field((), description="names or patterns of number-like codes that are categories")
     min_count: int = Field(10, ge=1, description="a category seen less often in train counts as `other`")
-    optional: bool = Field(False, description="true: a case without it is scored all the same")
+    many: Literal["latest", "first", "mean", "max"] | None = Field(
+        None, description="a joined source with several rows a case: which counts"
+    )
 
 
-class ImageInput(Options):
-    """One picture a case, as PNG or JPEG bytes in a column."""
+class ImageInput(_Input):
+    """Pictures as PNG or JPEG bytes in a column: one a case, or several of a joined source."""
 
     kind: Literal["image"] = Field(description="a picture")
-    source: Text | None = Field(None, alias="from", description="the source, where there are several")
     column: Text = Field("image", description="the column with the encoded picture")
     size: int = Field(ge=8, le=1024, description="height and width in pixels that the model sees")
     channels: Literal[1, 3] = Field(1, description="1 grey, 3 RGB")
-    optional: bool = Field(False, description="true: a case without it is scored all the same")
+    many: Literal["latest", "first", "mean", "max", "attention"] | None = Field(
+        None, description="several pictures a case: which one, or how their features are folded"
+    )
+    at_most: int = Field(4, ge=1, le=64, description="mean, max, attention: the latest so many pictures")
+
+
+class SignalInput(_Input):
+    """One signal a case, leads found by name, resampled to one rate."""
+
+    kind: Literal["signal"] = Field(description="a signal")
+    column: Text = Field("signal", description="the column with the signal")
+    leads: Texts = Field(min_length=1, description="names of the leads, in the order that the model sees")
+    rate: float = Field(gt=0, description="samples a second that the model sees")
+    seconds: float = Field(gt=0, description="length that the model sees; longer is cut about its middle, shorter is padded and masked")
+    band: tuple[float, float] | None = Field(None, description="band-pass, low and high in Hz")
+    normalize: Literal["train", "case", "none"] = Field("train", description="by mean and deviation of train, of the case, or not at all")
+
+
+class EventsInput(_Input):
+    """Values of named variables over time (a long table), put on a grid with a mask and the time since last seen."""
+
+    kind: Literal["events"] = Field(description="events over time")
+    variable: Text = Field(description="the column that names the variable")
+    value: Text = Field(description="the column with its value")
+    unit: Text | None = Field(None, description="the column with its unit; a unit that train did not have is refused")
+    convert: dict[str, dict[str, float]] = Field({}, description="variable: {unit: factor to the usual one}")
+    variables: Texts = Field(("*",), description="names or patterns of the variables that count")
+    drop: Texts = Field((), description="variables left out")
+    window: tuple[Duration, Duration] = Field(description="from when to when, counted from predict_at: [-48h, 0h]")
+    bin: Duration = Field(timedelta(hours=1), description="width of one step of the grid")
+    min_share: float = Field(0.01, ge=0, le=1, description="a variable seen in a smaller share of the cases of train is left out")
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> EventsInput:
+        if self.window[0] >= self.window[1] or self.window[1] > timedelta(0):
+            raise ValueError("window: from the earlier to the later, and not beyond predict_at: [-72h, 0h]")
+        if not 1 <= self.steps <= 2000 or self.bin <= timedelta(0):
+            raise ValueError("window and bin must make 1 to 2000 steps")
+        return self
+
+    @property
+    def steps(self) -> int:
+        return int(-(-(self.window[1] - self.window[0]) // self.bin))
+
+
+class TextInput(_Input):
+    """A text: words of Latin script and single Chinese characters, with a vocabulary from train."""
+
+    kind: Literal["text"] = Field(description="a text")
+    column: Text = Field("text", description="the column with the text")
+    many: Literal["latest", "first", "join"] | None = Field(None, description="several texts a case: which one, or all, the latest last")
+    max_tokens: int = Field(512, ge=1, le=16384, description="what is longer loses its middle, and that is counted")
+    min_count: int = Field(2, ge=1, description="a word seen less often in train is unknown")
+    max_words: int = Field(20000, ge=1, description="size of the vocabulary at most")
 
 
 def _kind(value: Any) -> str:
@@ -40,11 +102,15 @@ def _kind(value: Any) -> str:
 
 
 InputOptions = Annotated[
-    Annotated[TableInput, Tag("table")] | Annotated[ImageInput, Tag("image")],
+    Annotated[TableInput, Tag("table")]
+    | Annotated[ImageInput, Tag("image")]
+    | Annotated[SignalInput, Tag("signal")]
+    | Annotated[EventsInput, Tag("events")]
+    | Annotated[TextInput, Tag("text")],
     Discriminator(
         _kind,
         custom_error_type="input_kind",
         custom_error_message="no such kind of input",
-        custom_error_context={"expected": "'table' or 'image'"},
+        custom_error_context={"expected": " or ".join(f"'{kind}'" for kind in KINDS)},
     ),
 ]

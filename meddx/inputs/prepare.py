@@ -10,12 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from meddx.errors import BundleError
-from meddx.inputs.image import ImagePreparation
-from meddx.inputs.options import ImageInput, InputOptions
-from meddx.inputs.table import TablePreparation
+from meddx.inputs.options import EventsInput, ImageInput, InputOptions, SignalInput, TableInput, TextInput
 from meddx.inputs.types import Preparation, Prepared
-
-_KINDS: dict[str, type[TablePreparation] | type[ImagePreparation]] = {"table": TablePreparation, "image": ImagePreparation}
 
 
 @dataclass(frozen=True)
@@ -62,23 +58,68 @@ class Preparations:
     def from_state(cls, state: Mapping[str, Any]) -> Preparations:
         """The preparations that `state()` described.  BundleError where it is not such a description."""
         try:
-            return cls(tuple(_KINDS[one["kind"]].from_state(one) for one in state["inputs"]))
+            return cls(tuple(_from_state(one) for one in state["inputs"]))
         except (KeyError, TypeError) as error:
             raise BundleError("the state of the inputs is not readable", next_step="the bundle is damaged: build it again") from error
+
+
+def _from_state(state: Mapping[str, Any]) -> Preparation:
+    """One input's preparation.  Each kind is imported where it is met: a bundle needs the libraries of its own inputs alone."""
+    match state["kind"]:
+        case "table":
+            from meddx.inputs.table import TablePreparation
+
+            return TablePreparation.from_state(state)
+        case "image":
+            from meddx.inputs.image import ImagePreparation
+
+            return ImagePreparation.from_state(state)
+        case "signal":
+            from meddx.inputs.signal import SignalPreparation
+
+            return SignalPreparation.from_state(state)
+        case "events":
+            from meddx.inputs.events import EventsPreparation
+
+            return EventsPreparation.from_state(state)
+        case "text":
+            from meddx.inputs.text import TextPreparation
+
+            return TextPreparation.from_state(state)
+    raise BundleError("the bundle has an input of a kind that this version does not know", next_step="update meddx, or build it again")
 
 
 def fit(inputs: Mapping[str, InputOptions], columns: Mapping[str, Sequence[str]], table: pa.Table) -> Preparations:
     """Fit every input on `table`, which must hold the train part alone.
 
-    `columns`: for a table input its columns, patterns resolved; an image input takes its own `column`.
+    `columns`: for a table input its columns, patterns resolved, or the name of its joined source alone; the other kinds take their own
+    `column` or source.
     """
-    made: list[Preparation] = []
-    for name, options in inputs.items():
-        if isinstance(options, ImageInput):
-            made.append(ImagePreparation.fit(name, options, table))
-        else:
-            made.append(TablePreparation.fit(name, options, columns[name], table))
-    return Preparations(tuple(made))
+    return Preparations(tuple(_fit(name, options, columns.get(name, ()), table) for name, options in inputs.items()))
+
+
+def _fit(name: str, options: InputOptions, columns: Sequence[str], table: pa.Table) -> Preparation:
+    match options:
+        case TableInput():
+            from meddx.inputs.table import TablePreparation
+
+            return TablePreparation.fit(name, options, columns, table)
+        case ImageInput():
+            from meddx.inputs.image import ImagePreparation
+
+            return ImagePreparation.fit(name, options, table)
+        case SignalInput():
+            from meddx.inputs.signal import SignalPreparation
+
+            return SignalPreparation.fit(name, options, table)
+        case EventsInput():
+            from meddx.inputs.events import EventsPreparation
+
+            return EventsPreparation.fit(name, options, table)
+        case TextInput():
+            from meddx.inputs.text import TextPreparation
+
+            return TextPreparation.fit(name, options, table)
 
 
 def merge_errors(prepared: Mapping[str, Prepared], optional: Collection[str] = ()) -> dict[int, str]:

@@ -2,174 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from meddx.errors import BundleError, DataError
+from meddx.errors import BundleError, DataError, RecipeError
+from meddx.inputs.cells import (
+    CLIP,
+    MAX_LEVELS,
+    MISSING,
+    OTHER,
+    CategoryColumn,
+    NumberColumn,
+    as_numbers,
+    as_text,
+    fit_category,
+    fit_number,
+    is_text,
+)
+from meddx.inputs.fold import TIME, flat_column, fold_rows, is_joined, parents, rows_of, several_rows
 from meddx.inputs.options import TableInput
 from meddx.inputs.types import Prepared
 
-MISSING, OTHER = 0, 1
-MAX_LEVELS = 254  # missing and other included; histogram boosting takes at most 255 category codes
-CLIP = 20.0  # standard deviations; a wrong unit at scoring time must not overflow float32
+__all__ = ["CLIP", "MAX_LEVELS", "MISSING", "OTHER", "CategoryColumn", "NumberColumn", "TablePreparation"]
+
 _UNREADABLE = "number_unreadable"
-_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?$"
-_NOT_A_NUMBER = ["", "nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"]
-
-
-@dataclass(frozen=True)
-class NumberColumn:
-    """One number: the train median, mean and standard deviation of its finite values; deviation 0 = constant in train."""
-
-    name: str
-    median: float
-    mean: float
-    deviation: float
-
-    def scale(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(standardised float32 [n], missing float32 [n]) of float64 values with NaN for missing; a constant column gives 0."""
-        missing = ~np.isfinite(values)
-        if self.deviation == 0.0:
-            return np.zeros(len(values), np.float32), missing.astype(np.float32)
-        filled = np.where(missing, self.median, values)
-        scaled = np.clip(filled / self.deviation - self.mean / self.deviation, -CLIP, CLIP)
-        return scaled.astype(np.float32), missing.astype(np.float32)
-
-
-@dataclass(frozen=True)
-class CategoryColumn:
-    """One category: the levels seen often enough in train, most frequent first; they have the codes 2, 3, ..."""
-
-    name: str
-    levels: tuple[str, ...]
-
-    def codes(self, texts: pa.Array) -> np.ndarray:
-        """int64 [n]: 0 missing, 1 a value that train did not have (or seldom), 2.. the levels."""
-        found = pc.index_in(texts, value_set=pa.array(self.levels, pa.string()), skip_nulls=True)
-        codes = np.asarray(pc.fill_null(pc.add(pc.cast(found, pa.int64()), 2), OTHER))
-        return np.where(np.asarray(pc.is_null(texts)), MISSING, codes)
-
-
-def _column(table: pa.Table, name: str) -> pa.Array | None:
-    """The column as one array without dictionary, or None where the table lacks it.  DataError if it stands twice."""
-    places = table.schema.get_all_field_indices(name)
-    if len(places) > 1:
-        raise DataError(f"the column {name!r} stands {len(places)} times in the table")
-    if not places:
-        return None
-    column = table.column(places[0]).combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_boolean(kind))
-
-
-def as_text(column: pa.Array, name: str) -> pa.Array:
-    """The values as text, empty text as null; a whole float is written as a whole number, so 11, 11.0 and "11" are one level."""
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), None, column)
-        values = np.asarray(pc.fill_null(pc.cast(column, pa.float64()), 0.0))
-        if np.all((values == np.floor(values)) & (np.abs(values) < 2**53)):
-            column = pc.cast(column, pa.int64())
-    try:
-        texts = pc.cast(column, pa.string())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        raise DataError(f"the column {name!r} holds {column.type}, not text or numbers") from error
-    return pc.if_else(pc.equal(texts, ""), None, texts)
-
-
-def as_numbers(column: pa.Array, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(float64 [n] with NaN for missing, bool [n] True where a text is not a number).
-
-    Text is parsed, for a caller may hand over what a form field held; dates are days since 1970; infinity is missing.
-    """
-    unreadable = np.zeros(len(column), bool)
-    if _is_text(column.type):
-        column, unreadable = _parse(column)
-    elif pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        micros = pc.cast(pc.cast(column, pa.timestamp("us")), pa.int64())
-        column = pc.divide(pc.cast(micros, pa.float64()), 86_400e6)
-    try:
-        column = pc.cast(column, pa.float64(), safe=False)
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        raise DataError(f"the column {name!r} holds {column.type}, not numbers") from error
-    values = np.array(pc.fill_null(column, np.nan), np.float64)
-    values[~np.isfinite(values)] = np.nan
-    return values, unreadable
-
-
-def _parse(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
-    number = pc.match_substring_regex(texts, _NUMBER)
-    unknown = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(_NOT_A_NUMBER))
-    unreadable = pc.fill_null(pc.invert(pc.or_(number, unknown)), False)
-    plain = pc.replace_substring_regex(pc.if_else(pc.fill_null(number, False), texts, None), r"^\+", "")
-    return pc.cast(plain, pa.float64()), np.asarray(unreadable).astype(bool)
-
-
-def _fit_number(name: str, values: np.ndarray) -> NumberColumn:
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return NumberColumn(name, 0.0, 0.0, 0.0)
-    unit = float(np.abs(known).max()) or 1.0  # so that squares of huge values do not overflow
-    mean, deviation = float((known / unit).mean()), float((known / unit).std())
-    if deviation <= 1e-9 * abs(mean):
-        deviation = 0.0
-    return NumberColumn(name, float(np.median(known)), mean * unit, deviation * unit)
-
-
-def _fit_category(name: str, texts: pa.Array, min_count: int) -> CategoryColumn:
-    counts = pc.value_counts(pc.drop_null(texts))
-    frequent = counts.filter(pc.greater_equal(counts.field("counts"), min_count))
-    pairs = sorted(
-        zip(frequent.field("values").to_pylist(), frequent.field("counts").to_pylist(), strict=True), key=lambda pair: (-pair[1], pair[0])
-    )
-    return CategoryColumn(name, tuple(level for level, _ in pairs[: MAX_LEVELS - 2]))
+_BLOCK = 1 << 22  # numbers that are stacked at once: thousands of columns of few cases at a stroke, few columns of many
 
 
 @dataclass(frozen=True)
 class TablePreparation:
-    """The fitted way of one table input."""
+    """The fitted way of one table input: columns of the cases, or of the rows of a joined `source`, `many` of them folded to one."""
 
     name: str
     optional: bool
     numbers: tuple[NumberColumn, ...]
     categories: tuple[CategoryColumn, ...]
+    source: str | None = None
+    many: str | None = None
 
     @classmethod
     def fit(cls, name: str, options: TableInput, columns: Sequence[str], table: pa.Table) -> TablePreparation:
-        """Medians, deviations and levels of `columns` in `table`, which must be the train part alone."""
+        """Medians, deviations and levels of `columns` in `table`, which must be the train part alone.
+
+        For a joined source `columns` may be just its name: the recipe's patterns are then looked for among the fields of its rows, where
+        none reaches the time.  DataError where a column is not there, or a case has several rows and the recipe no `many`.
+        """
+        source = options.source if options.source is not None and is_joined(table, options.source) else None
+        kinds = _kinds(table, source)
+        if source is not None and list(columns) == [source]:
+            columns = _matched(name, options, kinds)
         if not columns:
             raise DataError(f"the input {name!r} has no columns left", "inputs", "name columns, or drop fewer")
-        numbers, categories = [], []
-        for column_name in columns:
-            column = _column(table, column_name)
-            if column is None:
-                raise DataError(f"the column {column_name!r} of the input {name!r} is not in the table")
-            if _is_text(column.type) or any(fnmatchcase(column_name, pattern) for pattern in options.category):
-                categories.append(_fit_category(column_name, as_text(column, column_name), options.min_count))
-            else:
-                numbers.append(_fit_number(column_name, as_numbers(column, column_name)[0]))
-        return cls(name, options.optional, tuple(numbers), tuple(categories))
+        for column in columns:
+            if column not in kinds:
+                raise DataError(f"the column {column!r} of the input {name!r} is not in the table")
+        coded = {column for column in columns if is_text(kinds[column]) or any(fnmatchcase(column, one) for one in options.category)}
+        numbers = [column for column in columns if column not in coded]
+        codes = [column for column in columns if column in coded]
+        rule = options.many if source is not None else None
+        whole = cls(name, options.optional, (), (), source, rule)._flat(table, numbers, codes)
+        if whole.several.any():
+            what = f"{int(whole.several.sum()):,} case(s) have several rows in the source {source!r}"
+            raise DataError(what, f"inputs.{name}", "say `many: latest`, first, mean or max")
+        fitted = [
+            fit_number(column, values)
+            for block, matrix, _ in _stacks(whole.table, numbers)
+            for column, values in zip(block, matrix, strict=True)
+        ]
+        levels = [fit_category(column, as_text(_column(whole.table, column), column), options.min_count) for column in codes]
+        return cls(name, options.optional, tuple(fitted), tuple(levels), source, rule)
 
     @property
     def columns(self) -> tuple[str, ...]:
+        return self._names if self.source is None else (self.source,)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
         return (*(one.name for one in self.numbers), *(one.name for one in self.categories))
 
     def transform(self, table: pa.Table) -> Prepared:
         """numbers float32 [n, d], missing float32 [n, d], codes int64 [n, c].
 
-        A row is absent where the input is optional and every column is empty.  Text that is no number in a number's
-        place is the row error `number_unreadable`.  DataError where a column of a needed input is not there.
+        A row is absent where the input is optional and every column is empty.  Row errors: text that is no number in a number's
+        place (`number_unreadable`), several joined rows and no rule which counts (`several_rows`).  DataError where a column of a
+        needed input is not there.
         """
         rows = table.num_rows
         arrays = {
@@ -177,22 +99,49 @@ class TablePreparation:
             "missing": np.ones((rows, len(self.numbers)), np.float32),
             "codes": np.full((rows, len(self.categories)), MISSING, np.int64),
         }
-        bad = np.zeros(rows, bool)
-        columns = self._take(table)
-        for place, number in enumerate(self.numbers):
-            values, unreadable = as_numbers(columns[number.name], number.name)
-            arrays["numbers"][:, place], arrays["missing"][:, place] = number.scale(values)
+        numbers, codes = [one.name for one in self.numbers], [one.name for one in self.categories]
+        flat = self._flat(table, numbers, codes)
+        self._need(flat.table)
+        median, mean, deviation = np.array([(one.median, one.mean, one.deviation) for one in self.numbers]).reshape(-1, 3).T[:, :, None]
+        bad, place = flat.bad.copy(), 0
+        for block, matrix, unreadable in _stacks(flat.table, numbers):
+            part = slice(place, place + len(block))
+            arrays["numbers"][:, part] = _scale(matrix, median[part], mean[part], deviation[part]).T
+            arrays["missing"][:, part] = ~np.isfinite(matrix).T
             bad |= unreadable
+            place += len(block)
         for place, category in enumerate(self.categories):
-            arrays["codes"][:, place] = category.codes(as_text(columns[category.name], category.name))
-        present = ~bad
+            arrays["codes"][:, place] = category.codes(as_text(_column(flat.table, category.name), category.name))
+        errors = dict.fromkeys(np.flatnonzero(bad).tolist(), _UNREADABLE) | dict.fromkeys(
+            np.flatnonzero(flat.several).tolist(), "several_rows"
+        )
+        present = ~(bad | flat.several)
         if self.optional:
             present &= (arrays["missing"] == 0).any(1) | (arrays["codes"] != MISSING).any(1)
-        return Prepared(arrays, present, {int(row): _UNREADABLE for row in np.flatnonzero(bad)})
+        return Prepared(arrays, present, dict(sorted(errors.items())))
 
-    def _take(self, table: pa.Table) -> dict[str, pa.Array]:
-        found = {name: _column(table, name) for name in self.columns}
-        lacking = [name for name, column in found.items() if column is None]
+    def _flat(self, table: pa.Table, numbers: Sequence[str], codes: Sequence[str]) -> _Flat:
+        """The columns with one row a case; numbers of joined rows are read as numbers before they are folded, codes never averaged."""
+        cases = table.num_rows
+        if self.source is None or (self.optional and self.source not in table.column_names):
+            return _Flat(table, np.zeros(cases, bool), np.zeros(cases, bool))
+        offsets, rows = rows_of(table, self.source)
+        case, bad = parents(offsets), np.zeros(cases, bool)
+        made = {}
+        for name in rows.column_names:
+            if name in codes:
+                made[name] = flat_column(rows, name)
+            elif name in numbers:
+                values, unreadable = as_numbers(flat_column(rows, name), name)
+                made[name], bad[case[unreadable]] = pa.array(values), True
+        several = several_rows(offsets) if self.many is None else np.zeros(cases, bool)
+        if not rows.num_rows:  # rows that are nowhere need not have their columns
+            made = {name: pa.nulls(0) for name in (*numbers, *codes)}
+        return _Flat(fold_rows(offsets, pa.table(made), self.many, latest=codes), bad, several)
+
+    def _need(self, table: pa.Table) -> None:
+        there = set(table.column_names)
+        lacking = [name for name in self._names if name not in there]
         if lacking and not self.optional:
             shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
             raise DataError(
@@ -200,7 +149,6 @@ class TablePreparation:
                 f"input {self.name}",
                 "give the column, empty where it is not known",
             )
-        return {name: pa.nulls(table.num_rows) if column is None else column for name, column in found.items()}
 
     def spec(self) -> dict[str, Any]:
         """Sizes for the encoder; a category's size counts missing and other."""
@@ -219,6 +167,8 @@ class TablePreparation:
             "kind": "table",
             "name": self.name,
             "optional": self.optional,
+            "source": self.source,
+            "many": self.many,
             "numbers": [[one.name, one.median, one.mean, one.deviation] for one in self.numbers],
             "categories": [[one.name, list(one.levels)] for one in self.categories],
         }
@@ -231,9 +181,84 @@ class TablePreparation:
                 NumberColumn(str(name), float(median), float(mean), float(deviation)) for name, median, mean, deviation in state["numbers"]
             )
             categories = tuple(CategoryColumn(str(name), _levels(levels)) for name, levels in state["categories"])
-            return cls(str(state["name"]), bool(state["optional"]), numbers, categories)
+            source, many = state.get("source"), state.get("many")
+            if many not in (None, "latest", "first", "mean", "max"):
+                raise ValueError("no such rule")
+            return cls(str(state["name"]), bool(state["optional"]), numbers, categories, None if source is None else str(source), many)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError("the state of a table input is not readable", next_step="the bundle is damaged: build it again") from error
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """One row a case; `bad`: a text that is no number in a number's place; `several`: several rows and no rule which counts."""
+
+    table: pa.Table
+    bad: np.ndarray
+    several: np.ndarray
+
+
+def _kinds(table: pa.Table, source: str | None) -> dict[str, pa.DataType]:
+    """Column to type (of its values, where it is coded by a dictionary); of the joined rows where there is a source."""
+    fields = table.schema if source is None else table.schema.field(source).type.value_type
+    if source is not None and pa.types.is_null(fields):  # no case has a row
+        return {}
+    return {field.name: field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in fields}
+
+
+def _matched(name: str, options: TableInput, kinds: Mapping[str, pa.DataType]) -> list[str]:
+    """The fields of joined rows that the recipe's names and patterns mean, in the rows' order; a pattern reaches texts and numbers only."""
+    for pattern in options.columns:
+        if pattern != "*" and not any(fnmatchcase(field, pattern) or field == pattern for field in kinds):
+            raise RecipeError(f"{pattern!r} stands for no column of {options.source!r}", f"inputs.{name}", f"there are: {', '.join(kinds)}")
+    plain = [
+        field for field, kind in kinds.items() if field != TIME and (is_text(kind) or _is_plain_number(kind) or pa.types.is_null(kind))
+    ]
+    wanted = [
+        field
+        for field in kinds
+        if field in options.columns or (field in plain and any(fnmatchcase(field, pattern) for pattern in options.columns))
+    ]
+    return [field for field in wanted if field not in options.drop and not any(fnmatchcase(field, pattern) for pattern in options.drop)]
+
+
+def _is_plain_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind))
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    """The column as one array without dictionary, nulls where the table lacks it.  DataError if it stands twice."""
+    places = table.schema.get_all_field_indices(name)
+    if len(places) > 1:
+        raise DataError(f"the column {name!r} stands {len(places)} times in the table")
+    return flat_column(table, name) if places else pa.nulls(table.num_rows)
+
+
+def _stacks(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[Sequence[str], np.ndarray, np.ndarray]]:
+    """(names, float64 [names, n] with NaN for missing, bool [n] a text that is no number), a block of columns at a time."""
+    place = {name: at for at, name in enumerate(table.column_names)}
+    count = Counter(table.column_names) if len(place) < table.num_columns else {}
+    wide = max(1, _BLOCK // max(table.num_rows, 1))
+    for start in range(0, len(names), wide):
+        block = names[start : start + wide]
+        matrix, unreadable = np.empty((len(block), table.num_rows)), np.zeros(table.num_rows, bool)
+        for row, name in enumerate(block):
+            column = table.column(place[name]) if name in place and count.get(name, 1) == 1 else None
+            if column is not None and _is_plain_number(column.type):
+                matrix[row] = column.to_numpy()  # null becomes NaN
+            else:
+                matrix[row], bad = as_numbers(_column(table, name), name)
+                unreadable |= bad
+        matrix[~np.isfinite(matrix)] = np.nan
+        yield block, matrix, unreadable
+
+
+def _scale(matrix: np.ndarray, median: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """`NumberColumn.scale` of many columns: [d, n] with d x 1 medians, means and deviations; a constant column gives 0."""
+    still = deviation == 0.0
+    over = np.where(still, 1.0, deviation)
+    scaled = np.clip(np.where(np.isfinite(matrix), matrix, median) / over - mean / over, -CLIP, CLIP)
+    return np.where(still, 0.0, scaled)
 
 
 def _levels(levels: Iterable[Any]) -> tuple[str, ...]:

@@ -14,12 +14,14 @@ class Prepared:
     """Arrays of one input.
 
     `arrays`: name to array, first axis = cases; `present`: bool [n], False where a case lacks the input;
-    `errors`: row to reason code, for rows that are there but cannot be used.
+    `errors`: row to reason code, for rows that are there but cannot be used; `aside`: arrays that no network reads (summaries for
+    baselines).
     """
 
     arrays: dict[str, np.ndarray]
     present: np.ndarray
     errors: dict[int, str] = field(default_factory=dict)
+    aside: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Preparation(Protocol):

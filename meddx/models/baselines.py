@@ -1,27 +1,33 @@
 """Prepared train rows and labels in, a scikit-learn model out; and prepared rows to logits.
 
-Only scikit-learn's and numpy's own types end in a model, so that skops can store it without pickle.
+Only scikit-learn's and numpy's own types end in a model, so that skops can store it without pickle.  A model is an
+estimator, a list of one a label (multilabel), or a dict around it:
+
+    inputs      the inputs it looks at, where that is not all of them (outermost)
+    model       the estimator, or what else stands here
+    texts       of each text input its TF-IDF: columns, idf, and components for trees
+    plain, kept what a linear model does to the columns before it (linear.py)
+    deviation   of the normal errors of a ridge regression on class numbers (ordinal)
 """
 
 from __future__ import annotations
 
-import itertools
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from meddx.errors import DataError
+from meddx.errors import BundleError, DataError, RecipeError
 from meddx.inputs.types import Prepared
 from meddx.models.boosting import boosting
-from meddx.models.features import category_places, feature_matrix
-from meddx.models.heads import Head
+from meddx.models.features import Features, features_of
+from meddx.models.forest import forest
+from meddx.models.linear import logistic, matrix, ridge
 from meddx.models.options import BaselineOptions
-from meddx.models.search import log_loss, splits
+from meddx.models.textfeatures import fit_components, fit_tfidf, tfidf
 
 LIMIT = 20.0  # largest log-odds
-_TREES, _SEARCH_TREES, _LEAVES = 200, 50, 512  # a forest's size is bounded: about 15 MB
+HEADS = ("binary", "multiclass", "multilabel", "ordinal", "regression")
 
 
 class KnownLabels(Protocol):
@@ -45,38 +51,56 @@ def fit_baseline(
     groups: np.ndarray | None = None,
     n_jobs: int = 1,
 ) -> Any:
-    """A fitted scikit-learn classifier (multilabel: a list of one a label) on the rows whose label is known.
+    """A fitted model (module docstring) on the rows whose label is known.
 
     `groups` [n]: patients; they stay together in the folds that choose the settings.  The same seed gives the same model,
-    whatever `n_jobs` (processors).  DataError where no label is known.
+    whatever `n_jobs` (processors).  DataError where no label is known; RecipeError for a kind or an input that does not fit.
     """
-    features = feature_matrix(specs, prepared)
-    places = category_places(specs)
+    _refuse(options, specs, head["kind"])
+    features = features_of(_looked_at(options.inputs, specs), prepared)
     known = np.asarray(labels.known, bool)
 
     def fit(values: np.ndarray, rows: np.ndarray) -> Any:
         if not rows.any():
             raise DataError("no case of train has a label", "baselines")
-        return _fit(
-            options,
-            features[rows],
-            values[rows].astype(np.int64),
-            places,
-            seed,
-            None if groups is None else np.asarray(groups)[rows],
-            n_jobs,
-        )
+        some = None if groups is None else np.asarray(groups)[rows]
+        return _fit(options, features.take(rows), _targets(values[rows], head), head["kind"], seed, some, n_jobs)
 
     if head["kind"] == "multilabel":
-        return [fit(labels.values[:, place], known[:, place]) for place in range(len(head["classes"]))]
-    return fit(labels.values, known)
+        model: Any = [fit(labels.values[:, place], known[:, place]) for place in range(len(head["classes"]))]
+    else:
+        model = fit(labels.values, known)
+    return {"inputs": list(options.inputs), "model": model} if options.inputs else model
+
+
+def _refuse(options: BaselineOptions, specs: Mapping[str, Mapping[str, Any]], kind: str) -> None:
+    if kind not in HEADS:
+        raise RecipeError(f"the baseline {options.kind} does not answer a target of kind {kind}", "baselines")
+    if options.kind == "linear" and kind not in ("regression", "ordinal"):
+        raise RecipeError(f"the baseline linear does not answer a {kind} target", "baselines", "take logistic")
+    if options.kind == "logistic" and kind == "regression":
+        raise RecipeError("the baseline logistic does not answer a number", "baselines", "take linear")
+    if unknown := [name for name in options.inputs if name not in specs]:
+        raise RecipeError(f"there is no input {unknown[0]}", "baselines.inputs", f"the inputs are: {', '.join(specs)}")
+
+
+def _looked_at(inputs: Sequence[str], specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The specs of these inputs (none named: of all), in the order of the specs."""
+    return {name: spec for name, spec in specs.items() if not inputs or name in inputs}
+
+
+def _targets(values: np.ndarray, head: Mapping[str, Any]) -> np.ndarray:
+    """Class numbers, or a number on the scale that the head's probabilities() undoes."""
+    if head["kind"] == "regression":
+        return np.asarray((values.astype(np.float64) - head["mean"]) / head["std"])
+    return np.asarray(values.astype(np.int64))
 
 
 def _fit(
     options: BaselineOptions,
-    features: np.ndarray,
+    features: Features,
     labels: np.ndarray,
-    places: Mapping[int, int],
+    kind: str,
     seed: int,
     groups: np.ndarray | None,
     n_jobs: int,
@@ -84,116 +108,126 @@ def _fit(
     from threadpoolctl import threadpool_limits
 
     if options.kind == "prevalence" or len(np.unique(labels)) < 2:
-        from sklearn.dummy import DummyClassifier
-
-        return DummyClassifier(strategy="prior").fit(np.zeros((len(labels), 1), np.float32), labels)
+        return _constant(labels, kind == "regression")
     with threadpool_limits(n_jobs):
-        if options.kind == "logistic":
-            return _logistic(features, labels, places, options.trials, seed, groups)
-        if options.kind == "forest":
-            return _forest(features, labels, options.trials, seed, groups, n_jobs)
-        return boosting(features, labels, places, options.trials, seed, groups)
+        trees = options.kind in ("forest", "boosting")
+        texts = [fit_tfidf(one) for one in features.texts]  # knows no label: once is enough for all folds
+        if trees:
+            texts = [
+                {**state, "components": fit_components(tfidf(state, one), seed)} for state, one in zip(texts, features.texts, strict=True)
+            ]
+        model = _model(options, _weighed(texts, features), labels, kind, seed, groups, n_jobs)
+    if not texts:
+        return model
+    return {"texts": texts, **(model if isinstance(model, dict) else {"model": model})}
 
 
-def _plain_table(features: np.ndarray, places: Mapping[int, int]) -> Any:
-    """Unfitted: numbers by train median with an indicator of missing, codes one-hot (a level not seen: all zeros)."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-    numbers = [place for place in range(features.shape[1]) if place not in places]
-    steps: list[tuple[str, Any, list[int]]] = []
-    if numbers:
-        impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-        centre = StandardScaler(with_std=False)  # same answer, a tenth of the iterations on pixels
-        steps.append(("numbers", Pipeline([("impute", impute), ("centre", centre)]), numbers))
-    if places:
-        steps.append(("categories", OneHotEncoder(handle_unknown="ignore", dtype=np.float32), list(places)))
-    return ColumnTransformer(steps)
-
-
-def _logistic(
-    features: np.ndarray, labels: np.ndarray, places: Mapping[int, int], trials: int, seed: int, groups: np.ndarray | None
+def _model(
+    options: BaselineOptions, features: Features, labels: np.ndarray, kind: str, seed: int, groups: np.ndarray | None, n_jobs: int
 ) -> Any:
-    """Logistic regression with the ridge penalty of least log loss over `trials` strengths around 0.1, at most 1e-4 to 1e2."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import Pipeline
-
-    reach = min(3.0, (trials - 1) / 2)
-    grid = np.logspace(-1 - reach, -1 + reach, trials)
-    losses = np.zeros(len(grid))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a weak penalty on separable data; the search then prefers a stronger one
-        for fit, held in splits(labels, groups, seed, features.shape[1]) if trials > 1 else ():
-            plain = _plain_table(features, places)
-            ready, unseen = plain.fit_transform(features[fit]), plain.transform(features[held])
-            model = LogisticRegression(max_iter=200, warm_start=True)
-            for place, strength in enumerate(grid):
-                model.set_params(C=float(strength)).fit(ready, labels[fit])
-                losses[place] += log_loss(model.predict_proba(unseen), _numbers(labels, labels[held]))
-        best = float(grid[int(losses.argmin())])
-        model = Pipeline([("plain", _plain_table(features, places)), ("logistic", LogisticRegression(C=best, max_iter=1000))])
-        return model.fit(features, labels)
+    regression = kind == "regression"
+    if options.kind == "logistic":
+        return logistic(features, labels, options.trials, seed, groups, options.select)
+    if options.kind == "linear":
+        model, deviation = ridge(features, labels.astype(np.float64), options.trials, seed, groups, options.select)
+        if regression:
+            return model
+        return {**(model if isinstance(model, dict) else {"model": model}), "deviation": max(deviation, 0.05)}
+    if options.kind == "forest":
+        return forest(features.dense, labels, options.trials, seed, groups, n_jobs, regression=regression)
+    return boosting(features.dense, labels, features.places, options.trials, seed, groups, regression=regression)
 
 
-def _forest(features: np.ndarray, labels: np.ndarray, trials: int, seed: int, groups: np.ndarray | None, n_jobs: int) -> Any:
-    """A random forest with the leaf size of least log loss."""
-    from sklearn.ensemble import RandomForestClassifier
+def _constant(labels: np.ndarray, regression: bool) -> Any:
+    from sklearn.dummy import DummyClassifier, DummyRegressor
 
-    def make(leaf: int, trees: int) -> Any:
-        return RandomForestClassifier(
-            n_estimators=trees, min_samples_leaf=leaf, max_leaf_nodes=_LEAVES, max_features="sqrt", random_state=seed, n_jobs=n_jobs
-        )
-
-    sizes = [leaf for leaf in (5, 20, 2, 50, 100)[:trials] if leaf <= max(1, len(labels) // 10)] or [1]
-    losses = np.zeros(len(sizes))
-    folds = splits(labels, groups, seed, features.shape[1]) if len(sizes) > 1 else iter(())
-    for fit, held in itertools.islice(folds, 2):  # leaf sizes differ by more than the noise of two folds
-        for place, leaf in enumerate(sizes):
-            model = make(leaf, _SEARCH_TREES).fit(features[fit], labels[fit])
-            losses[place] += log_loss(model.predict_proba(features[held]), _numbers(labels, labels[held]))
-    best = make(sizes[int(losses.argmin())], _TREES).fit(features, labels)
-    return best.set_params(n_jobs=None)  # the machine that scores decides for itself
+    model = DummyRegressor(strategy="mean") if regression else DummyClassifier(strategy="prior")
+    return model.fit(np.zeros((len(labels), 1), np.float32), labels)
 
 
-def _numbers(labels: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """Class labels as column numbers of predict_proba."""
-    return np.searchsorted(np.unique(labels), some)
+def _weighed(texts: Sequence[dict[str, Any]], features: Features) -> Features:
+    """The features with counts as TF-IDF, or as components among the dense columns where the states have some."""
+    weights = [tfidf(state, one) for state, one in zip(texts, features.texts, strict=True)]
+    if not any("components" in state for state in texts):
+        return Features(features.dense, features.places, features.raw, tuple(weights))
+    dense = [features.dense] + [one @ state["components"].T for state, one in zip(texts, weights, strict=True)]
+    return Features(np.concatenate(dense, axis=1, dtype=np.float32), features.places, features.raw)
 
 
 def baseline_logits(
     estimator: Any, head: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]], prepared: Mapping[str, Prepared]
 ) -> np.ndarray:
-    """float64 [n, k] for `Head.probabilities`: log-odds (binary, k = 1; multilabel, one a label), log-probabilities (multiclass).
+    """float64 [n, k] for the head's probabilities().
 
-    Within 20 of 0.
+    Log-odds (binary, k = 1; multilabel, one a label), log-probabilities (multiclass), log-odds of a higher class (ordinal,
+    one fewer than classes), the number in standardised units (regression, k = 1).  Within 20 of 0, but for regression.
     """
-    features = feature_matrix(specs, prepared)
-    answers = Head(head["kind"], head["classes"])
-    if answers.kind == "multilabel":
-        return np.stack([_log_odds(_columns(one, features, 2)[:, 1]) for one in _checked(estimator, answers)], axis=1)
-    chances = _columns(estimator, features, len(answers.classes))
-    if answers.kind == "binary":
+    inputs: Sequence[str] = ()
+    if isinstance(estimator, dict) and "inputs" in estimator:
+        inputs, estimator = estimator["inputs"], estimator["model"]
+    if unknown := [name for name in inputs if name not in specs]:
+        raise BundleError(f"the model looks at {len(unknown)} inputs that are not there", "model.skops", "the bundle is damaged")
+    features = features_of(_looked_at(inputs, specs), prepared)
+    kind, classes = head["kind"], len(head.get("classes", ()))
+    if kind == "multilabel":
+        return np.stack([_log_odds(_columns(one, features, 2)[:, 1]) for one in _checked(estimator, classes)], axis=1)
+    if kind == "regression":
+        return _values(estimator, features)[:, None]
+    if kind == "ordinal":
+        return _higher(estimator, features, classes)
+    chances = _columns(estimator, features, classes)
+    if kind == "binary":
         return _log_odds(chances[:, 1])[:, None]
     return np.asarray(np.log(np.clip(chances, np.exp(-LIMIT), 1.0)))
 
 
-def _checked(estimators: Sequence[Any], head: Head) -> Sequence[Any]:
-    if len(estimators) != len(head.classes):
-        raise DataError(f"{len(estimators)} estimators do not answer {len(head.classes)} labels", "baseline")
+def _checked(estimators: Sequence[Any], labels: int) -> Sequence[Any]:
+    if len(estimators) != labels:
+        raise DataError(f"{len(estimators)} estimators do not answer {labels} labels", "baseline")
     return estimators
 
 
-def _columns(estimator: Any, features: np.ndarray, classes: int) -> np.ndarray:
-    """float64 [n, classes]; a class that train did not have gets 0."""
+def _ready(estimator: Any, features: Features) -> tuple[Any, Any]:
+    """(scikit-learn's own estimator, the matrix it asks for)."""
+    if not isinstance(estimator, dict):
+        return estimator, features.dense
+    weighed = _weighed(estimator["texts"], features) if "texts" in estimator else features
+    if "plain" in estimator:
+        return estimator["model"], matrix(estimator, weighed)
+    return estimator["model"], weighed.dense
+
+
+def _values(estimator: Any, features: Features) -> np.ndarray:
+    """float64 [n] of a regression."""
     if not len(features):
-        return np.zeros((0, classes))
-    found = np.asarray(estimator.predict_proba(features), np.float64)
+        return np.zeros(0)
+    model, ready = _ready(estimator, features)
+    return np.asarray(model.predict(ready), np.float64).ravel()
+
+
+def _columns(estimator: Any, features: Features, classes: int) -> np.ndarray:
+    """float64 [n, classes]; a class that train did not have gets 0."""
     chances = np.zeros((len(features), classes))
-    chances[:, np.asarray(estimator.classes_, np.int64)] = found
+    if len(features):
+        model, ready = _ready(estimator, features)
+        chances[:, np.asarray(model.classes_, np.int64)] = np.asarray(model.predict_proba(ready), np.float64)
     return chances
+
+
+def _higher(estimator: Any, features: Features, classes: int) -> np.ndarray:
+    """float64 [n, classes - 1]: log-odds of a class above j.
+
+    A ridge regression on class numbers stands for a normal variable cut at the halves: P(y > j) = Phi((value - j - 1/2) / s.d.).
+    """
+    from scipy.special import log_ndtr
+
+    if isinstance(estimator, dict) and "deviation" in estimator:
+        cuts = np.arange(classes - 1) + 0.5
+        scores = (_values(estimator, features)[:, None] - cuts) / float(estimator["deviation"])
+        return np.asarray(np.clip(log_ndtr(scores) - log_ndtr(-scores), -LIMIT, LIMIT))
+    chances = _columns(estimator, features, classes)
+    above = np.cumsum(chances[:, ::-1], axis=1)[:, ::-1][:, 1:]
+    return _log_odds(above)
 
 
 def _log_odds(chance: np.ndarray) -> np.ndarray:

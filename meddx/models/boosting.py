@@ -1,4 +1,4 @@
-"""A feature matrix and labels in, gradient boosting with chosen settings out.
+"""A feature matrix and labels (classes, or with `regression` numbers) in, gradient boosting with chosen settings out.
 
 Trees take categories with few levels as they are.  Split natively, diagnoses with hundreds of levels are learned by heart
 (Diabetes-130, test AUROC .653; with the encoding below .675), so those become the smoothed rate of the target, and each
@@ -8,32 +8,63 @@ training row is encoded by the other folds' patients.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from meddx.models.search import ROWS, group_folds, splits
+from meddx.models.search import ROWS, bins, group_folds, splits
 
 ROUNDS = 500  # at most
 FEW = 30  # levels that trees split natively
 _CROSS = 5
 
 
-def boosting(features: np.ndarray, labels: np.ndarray, places: Mapping[int, int], trials: int, seed: int, groups: np.ndarray | None) -> Any:
+@dataclass(frozen=True)
+class _Rows:
+    """What is learned from: `strata` are the classes, or of numbers the fifths, that folds share out."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    strata: np.ndarray
+    places: Mapping[int, int]
+    groups: np.ndarray | None
+    seed: int
+    regression: bool
+
+    def take(self, rows: np.ndarray) -> _Rows:
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(self, features=self.features[rows], labels=self.labels[rows], strata=self.strata[rows], groups=groups)
+
+    def all_strata(self, rows: np.ndarray) -> bool:
+        return len(np.unique(self.strata[rows])) == len(np.unique(self.strata))
+
+
+def boosting(
+    features: np.ndarray,
+    labels: np.ndarray,
+    places: Mapping[int, int],
+    trials: int,
+    seed: int,
+    groups: np.ndarray | None,
+    *,
+    regression: bool = False,
+) -> Any:
     """Settings by cross-validation, rounds by early stopping on held-out groups, then fitted on all rows.  A scikit-learn Pipeline."""
     from sklearn.pipeline import Pipeline
 
+    rows = _Rows(features, labels, bins(labels) if regression else labels, places, groups, seed, regression)
     choices = settings(trials, len(labels), seed)
     losses = np.zeros(len(choices))
-    folds = splits(labels, groups, seed, features.shape[1]) if trials > 1 else iter(())
+    folds = splits(rows.strata, groups, seed, features.shape[1]) if trials > 1 else iter(())
     for fit, held in itertools.islice(folds, 2 if len(labels) > ROWS else None):  # two folds of 5,000 rows are enough
-        for place, one in enumerate(_stopped(choices, features, labels, places, fit, held, seed, groups)):
+        for place, one in enumerate(_stopped(choices, rows, fit, held)):
             losses[place] += one.min()
     best = choices[int(losses.argmin())]
-    rounds = _rounds(best, features, labels, places, seed, groups)
-    encoder, ready, native = _encoded(features, labels, places, seed, groups)
-    trees = _trees(best, native, seed, max_iter=rounds, early_stopping=False).fit(ready, labels)
+    rounds = _rounds(best, rows)
+    encoder, ready, native = _encoded(rows)
+    trees = _trees(best, native, rows, max_iter=rounds, early_stopping=False).fit(ready, labels)
     return Pipeline([("encode", encoder), ("boosting", trees)])
 
 
@@ -57,67 +88,56 @@ def settings(trials: int, rows: int, seed: int) -> list[dict[str, Any]]:
     return drawn
 
 
-def _rounds(
-    best: Mapping[str, Any], features: np.ndarray, labels: np.ndarray, places: Mapping[int, int], seed: int, groups: np.ndarray | None
-) -> int:
-    """The rounds after which the log loss of a held-out sixth of the groups is least."""
-    fold = group_folds(labels, groups, 6, seed + 2)
+def _rounds(best: Mapping[str, Any], rows: _Rows) -> int:
+    """The rounds after which the loss of a held-out sixth of the groups is least."""
+    fold = group_folds(rows.strata, rows.groups, 6, rows.seed + 2)
     fit, held = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
-    if not len(held) or len(np.unique(labels[fit])) < len(np.unique(labels)):
+    if not len(held) or not rows.all_strata(fit):
         return 100
-    losses = _stopped([best], features, labels, places, fit, held, seed, groups)[0]
+    losses = _stopped([best], rows, fit, held)[0]
     return max(1, int(losses.argmin()))  # the first loss is of no round at all
 
 
-def _stopped(
-    choices: list[Any],
-    features: np.ndarray,
-    labels: np.ndarray,
-    places: Mapping[int, int],
-    fit: np.ndarray,
-    held: np.ndarray,
-    seed: int,
-    groups: np.ndarray | None,
-) -> list[np.ndarray]:
-    """For each choice the held-out log loss after 0, 1, ... rounds, stopped when it no longer falls."""
-    encoder, ready, native = _encoded(features[fit], labels[fit], places, seed, None if groups is None else groups[fit])
-    unseen = encoder.transform(features[held])
+def _stopped(choices: Sequence[Mapping[str, Any]], rows: _Rows, fit: np.ndarray, held: np.ndarray) -> list[np.ndarray]:
+    """For each choice the held-out loss after 0, 1, ... rounds, stopped when it no longer falls."""
+    encoder, ready, native = _encoded(rows.take(fit))
+    unseen = encoder.transform(rows.features[held])
     found = []
     for one in choices:
-        trees = _trees(one, native, seed, max_iter=ROUNDS, early_stopping=True, n_iter_no_change=12, scoring="loss")
-        found.append(-trees.fit(ready, labels[fit], X_val=unseen, y_val=labels[held]).validation_score_)
+        trees = _trees(one, native, rows, max_iter=ROUNDS, early_stopping=True, n_iter_no_change=12, scoring="loss")
+        found.append(-trees.fit(ready, rows.labels[fit], X_val=unseen, y_val=rows.labels[held]).validation_score_)
     return found
 
 
-def _trees(chosen: Mapping[str, Any], native: list[int], seed: int, **more: Any) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier
+def _trees(chosen: Mapping[str, Any], native: list[int], rows: _Rows, **more: Any) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    return HistGradientBoostingClassifier(**chosen, **more, categorical_features=native or None, random_state=seed)
+    kind = HistGradientBoostingRegressor if rows.regression else HistGradientBoostingClassifier
+    return kind(**chosen, **more, categorical_features=native or None, random_state=rows.seed)
 
 
-def _encoded(
-    features: np.ndarray, labels: np.ndarray, places: Mapping[int, int], seed: int, groups: np.ndarray | None
-) -> tuple[Any, np.ndarray, list[int]]:
+def _encoded(rows: _Rows) -> tuple[Any, np.ndarray, list[int]]:
     """(encoder fitted on all rows, these rows with each encoded by the other folds, places of the native categories)."""
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import TargetEncoder
 
-    many = [place for place, levels in places.items() if levels > FEW]
-    plain = [place for place in range(features.shape[1]) if place not in many]
-    native = [new for new, place in enumerate(plain) if place in places]
+    many = [place for place, levels in rows.places.items() if levels > FEW]
+    plain = [place for place in range(rows.features.shape[1]) if place not in many]
+    native = [new for new, place in enumerate(plain) if place in rows.places]
 
-    def fitted(rows: np.ndarray) -> Any:
+    def fitted(some: _Rows) -> Any:
         steps = [("plain", "passthrough", plain)] if plain else []
-        encoder = ColumnTransformer(steps + ([("rate", TargetEncoder(), many)] if many else []))
+        rate = TargetEncoder(target_type="continuous" if rows.regression else "auto")
+        encoder = ColumnTransformer(steps + ([("rate", rate, many)] if many else []))
         # `fit` encodes from all rows, without the random folds of scikit-learn's own fit_transform, which cut through patients.
-        return encoder.fit(features[rows], labels[rows])
+        return encoder.fit(some.features, some.labels)
 
-    encoder = fitted(np.arange(len(labels)))
-    ready = np.asarray(encoder.transform(features), np.float64)
+    encoder = fitted(rows)
+    ready = np.asarray(encoder.transform(rows.features), np.float64)
     if many:
-        fold = group_folds(labels, groups, _CROSS, seed + 3)
+        fold = group_folds(rows.strata, rows.groups, _CROSS, rows.seed + 3)
         for one in range(_CROSS):
             others, these = np.flatnonzero(fold != one), np.flatnonzero(fold == one)
-            if len(these) and len(np.unique(labels[others])) == len(np.unique(labels)):
-                ready[these] = fitted(others).transform(features[these])
+            if len(these) and rows.all_strata(others):
+                ready[these] = fitted(rows.take(others)).transform(rows.features[these])
     return encoder, ready, native

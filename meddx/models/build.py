@@ -10,34 +10,49 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from meddx.errors import RecipeError
-from meddx.models.fusion import Concat
-from meddx.models.heads import Head
+from meddx.models.attention import attention
+from meddx.models.convolution import conv
+from meddx.models.fusion import Fusion, fusion_of
+from meddx.models.heads import Head, make_head
 from meddx.models.image import IMAGE_ENCODERS
-from meddx.models.options import EncoderOptions, ModelOptions
+from meddx.models.many import FOLDS, Many
+from meddx.models.options import DEFAULT_ENCODER, EncoderOptions, ModelOptions
+from meddx.models.recurrent import gru, lstm, rnn
 from meddx.models.table import TABLE_ENCODERS
 from meddx.yamlconf import nearest
 
-_BY_INPUT: dict[str, dict[str, Callable[..., nn.Module]]] = {"image": IMAGE_ENCODERS, "table": TABLE_ENCODERS}
-_DEFAULT = {"image": "cnn", "table": "mlp"}
+SEQUENCE_ENCODERS: dict[str, Callable[..., nn.Module]] = {"rnn": rnn, "lstm": lstm, "gru": gru, "conv": conv, "attention": attention}
+_BY_INPUT: dict[str, dict[str, Callable[..., nn.Module]]] = {
+    "image": IMAGE_ENCODERS,
+    "table": TABLE_ENCODERS,
+    "signal": SEQUENCE_ENCODERS,
+    "events": SEQUENCE_ENCODERS,
+    "text": SEQUENCE_ENCODERS,
+}
 
 
 class DiagnosticModel(nn.Module):
     """{input: encoder} -> fusion -> dense -> logits.  `head` says what the logits mean."""
 
-    def __init__(self, encoders: Mapping[str, nn.Module], fusion: Concat, head: Head, hidden: int, dropout: float) -> None:
+    def __init__(self, encoders: Mapping[str, nn.Module], fusion: Fusion, head: Head, hidden: int, dropout: float) -> None:
         super().__init__()
         self.names = tuple(encoders)
         self.encoders = nn.ModuleList(encoders.values())  # by place: a ModuleDict refuses names such as `keys` and `type`
         self.fusion = fusion
         self.dense = nn.Sequential(nn.Linear(fusion.out_features, hidden), nn.ReLU(), nn.Dropout(dropout))
-        self.answer = nn.Linear(hidden, head.n_outputs)
+        self.answer = head.answer(hidden)
         self.head = head
 
     def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
-        """Logits [n, k] (binary: k = 1).
+        """Logits [n, k] (binary: k = 1) of a batch as `embed` takes it."""
+        return cast(Tensor, self.answer(self.embed(batch)))
 
-        `batch`: input to its prepared arrays as tensors (`pixels`; or `numbers`, `missing`, `codes`), pixels still uint8 or
-        uint16, or floats on the same scale; and `present` bool [n] where cases may lack the input.
+    def embed(self, batch: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+        """Fused features after the dense layer [n, hidden], from which the answer is made.
+
+        `batch`: input to its prepared arrays as tensors (`pixels`; `numbers`, `missing`, `codes`; `samples`, `length`; `values`, `seen`,
+        `since`; `tokens`, `length`), pixels still uint8 or uint16, or floats on the same scale; and `present` bool [n] where cases may
+        lack the input.
         """
         features, present = {}, {}
         for name, encoder in zip(self.names, self.encoders, strict=True):
@@ -45,7 +60,7 @@ class DiagnosticModel(nn.Module):
             features[name] = encoder(**arrays)
             if "present" in batch[name]:
                 present[name] = batch[name]["present"]
-        return cast(Tensor, self.answer(self.dense(self.fusion(features, present))))
+        return cast(Tensor, self.dense(self.fusion(features, present)))
 
 
 def build_model(
@@ -53,11 +68,12 @@ def build_model(
 ) -> DiagnosticModel:
     """The network, with weights drawn from torch's generator (the same after the same `torch.manual_seed`).
 
-    `specs`: input to its preparation's spec; an input without an encoder gets `mlp` or `cnn`.  `head`: {"kind", "classes"}.
+    `specs`: input to its preparation's spec; an input without an encoder gets its kind's default.  `head`: the page that `make_head` takes.
     RecipeError for an unknown network, setting or module, or a network that does not fit the input.
     """
     made = {
-        name: build_encoder(name, encoders.get(name) or EncoderOptions(kind=_DEFAULT[spec["kind"]]), spec) for name, spec in specs.items()
+        name: build_encoder(name, encoders.get(name) or EncoderOptions(kind=DEFAULT_ENCODER[spec["kind"]]), spec)
+        for name, spec in specs.items()
     }
     optional = frozenset(name for name, spec in specs.items() if spec.get("optional"))
     if model.fusion.drop_inputs and not optional:
@@ -66,27 +82,30 @@ def build_model(
             "model.fusion.drop_inputs",
             "mark an input `optional: true`, or leave it out",
         )
-    fusion = Concat({name: _out_features(name, one) for name, one in made.items()}, optional, model.fusion.drop_inputs)
-    return DiagnosticModel(made, fusion, Head(head["kind"], head["classes"]), model.hidden, model.dropout)
+    fusion = fusion_of(model.fusion, {name: _out_features(name, one) for name, one in made.items()}, optional)
+    return DiagnosticModel(made, fusion, make_head(head), model.hidden, model.dropout)
 
 
 def build_encoder(name: str, options: EncoderOptions, spec: Mapping[str, Any]) -> nn.Module:
-    """One input's network: `builder(spec, **settings)`."""
+    """One input's network: `builder(spec, **settings)`; for several pictures a case, on each, folded as the input says."""
     where = f"model.encoders.{name}"
     if ":" in options.kind:
         builder = _import(options.kind, where)
     else:
-        table = _BY_INPUT[spec["kind"]]
+        table = _BY_INPUT.get(spec["kind"], {})
         if options.kind not in table:
             raise RecipeError(
-                f"{options.kind!r} is not a network for a {spec['kind']}", where, f"allowed: {', '.join(table)}, or package.module:function"
+                f"{options.kind!r} is not a network for a {spec['kind']}",
+                where,
+                f"allowed: {', '.join(table) or 'none by name'}, or package.module:function",
             )
         builder = table[options.kind]
     _check_settings(builder, options, where)
     encoder = builder(spec, **options.settings)
     if not isinstance(encoder, nn.Module):
         raise RecipeError(f"{options.kind} returned {type(encoder).__name__}, not a torch.nn.Module", where)
-    return encoder
+    many = spec.get("many")
+    return Many(encoder, _out_features(name, encoder), many) if spec["kind"] == "image" and many in FOLDS else encoder
 
 
 def _out_features(name: str, encoder: nn.Module) -> int:

@@ -1,48 +1,140 @@
-"""Prepared inputs in, one plain matrix for scikit-learn out."""
+"""Prepared inputs in, plain matrices for scikit-learn out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
+from meddx.errors import DataError, RecipeError
 from meddx.inputs.types import Prepared
+from meddx.models.textfeatures import word_counts
 
 PIXELS = 28  # a picture counts as at most 28 x 28 features a channel
 
 
-def feature_matrix(specs: Mapping[str, Mapping[str, Any]], prepared: Mapping[str, Prepared]) -> np.ndarray:
-    """float32 [n, f]: for each input its numbers (NaN where missing) and category codes, or its pixels in 0..1.
+@dataclass(frozen=True)
+class Features:
+    """What a baseline sees of n cases.
 
-    The numbers are on the preparation's scale.  A case without an optional input has NaN numbers and pixels, and code 0.
+    `dense`: float32 [n, f]; `places`: its columns that are category codes, with their levels; `raw`: its columns in
+    units of their own, which a linear model must scale; `texts`: a sparse matrix of n rows for each text input.
     """
-    parts = []
+
+    dense: np.ndarray
+    places: Mapping[int, int]
+    raw: tuple[int, ...] = ()
+    texts: tuple[sparse.csr_matrix, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.dense)
+
+    @property
+    def width(self) -> int:
+        """Columns that a row has something in, on average, for the bounds of searches."""
+        return int(self.dense.shape[1] + sum(one.nnz for one in self.texts) / max(1, len(self)))
+
+    def take(self, rows: np.ndarray) -> Features:
+        """Some rows: positions or a mask."""
+        return Features(self.dense[rows], self.places, self.raw, tuple(one[rows] for one in self.texts))
+
+
+def features_of(specs: Mapping[str, Mapping[str, Any]], prepared: Mapping[str, Prepared]) -> Features:
+    """All inputs side by side; texts as counts of words and pairs."""
+    texts = tuple(
+        word_counts(prepared[name].arrays["tokens"], prepared[name].arrays["length"] * prepared[name].present, int(spec["words"]))
+        for name, spec in specs.items()
+        if spec["kind"] == "text"
+    )
+    return Features(feature_matrix(specs, prepared), category_places(specs), raw_places(specs), texts)
+
+
+def feature_matrix(specs: Mapping[str, Mapping[str, Any]], prepared: Mapping[str, Prepared]) -> np.ndarray:
+    """float32 [n, f]: for each input but texts its columns, NaN where missing.
+
+    A table: its numbers on the preparation's scale and its category codes; a picture: its pixels in 0..1; signals and events:
+    their summary.  A case without an optional input has NaN, and code 0.
+    """
+    rows = len(next(iter(prepared.values())).present)
+    parts = [np.zeros((rows, 0), np.float32)]
     for name, spec in specs.items():
         one = prepared[name]
-        absent = ~one.present
-        if spec["kind"] == "image":
-            part = shrink(one.arrays["pixels"], float(spec["max"])).reshape(len(absent), -1)
-            parts.append(np.where(absent[:, None], np.float32(np.nan), part))
-            continue
-        missing = (one.arrays["missing"] > 0) | absent[:, None]
-        parts.append(np.where(missing, np.float32(np.nan), one.arrays["numbers"]))
-        parts.append(np.where(absent[:, None], 0, one.arrays["codes"]).astype(np.float32))
+        absent = ~one.present[:, None]
+        if spec["kind"] == "table":
+            missing = (one.arrays["missing"] > 0) | absent
+            parts.append(np.where(missing, np.float32(np.nan), one.arrays["numbers"]))
+            parts.append(np.where(absent, 0, one.arrays["codes"]).astype(np.float32))
+        elif spec["kind"] != "text":
+            part = _numbers(name, spec, one)
+            parts.append(np.where(absent, np.float32(np.nan), part.reshape(rows, prod(part.shape[1:]))))
     return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def _numbers(name: str, spec: Mapping[str, Any], one: Prepared) -> np.ndarray:
+    """The dense columns [n, ...] of an input that is no table and no text."""
+    if spec["kind"] == "image":
+        return _pictures(spec, one.arrays)
+    width = _widths(spec)[0]
+    if "summary" not in one.aside and not one.present.any():
+        return np.full((len(one.present), width), np.nan, np.float32)
+    if "summary" not in one.aside or one.aside["summary"].shape[1] != width:
+        raise DataError(f"the input {name} was prepared without its summary", "baseline")
+    return one.aside["summary"]
+
+
+def _pictures(spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[n, c, s, s] in 0..1; of several pictures a case the mean (many `max`: the maximum) of each pixel, NaN where it has none."""
+    pixels, full = arrays["pixels"], float(spec["max"])
+    if pixels.ndim == 4:
+        return shrink(pixels, full)
+    items = arrays["items"].astype(bool)
+    each = shrink(pixels.reshape(pixels.shape[0] * pixels.shape[1], *pixels.shape[2:]), full)
+    each = each.reshape(*pixels.shape[:2], *each.shape[1:])
+    there = items[:, :, None, None, None]
+    if spec.get("many") == "max":
+        folded = np.where(there, each, -np.inf).max(axis=1)
+    else:
+        folded = np.where(there, each, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    return np.where(np.asarray(there.any(axis=1)), folded, np.nan).astype(np.float32)
+
+
+def _widths(spec: Mapping[str, Any]) -> tuple[int, list[int], bool]:
+    """(number columns, levels of the code columns after them, whether the numbers have units of their own)."""
+    kind = spec["kind"]
+    if kind == "image":
+        return int(spec["channels"] * min(PIXELS, spec["size"]) ** 2), [], False
+    if kind == "table":
+        return int(spec["numbers"]), [int(levels) for levels in spec["categories"]], False
+    if kind in ("signal", "events"):
+        return len(spec["summary_names"]), [], True
+    if kind == "text":
+        return 0, [], False
+    raise RecipeError(f"no baseline looks at an input of kind {kind}", "baselines", "name the others in `inputs`")
 
 
 def category_places(specs: Mapping[str, Mapping[str, Any]]) -> dict[int, int]:
     """Column of `feature_matrix` to number of levels, for the columns that are category codes."""
     places, place = {}, 0
     for spec in specs.values():
-        if spec["kind"] == "image":
-            place += spec["channels"] * min(PIXELS, spec["size"]) ** 2
-            continue
-        place += spec["numbers"]
-        for levels in spec["categories"]:
-            places[place] = int(levels)
-            place += 1
+        numbers, levels, _ = _widths(spec)
+        places.update({place + numbers + at: one for at, one in enumerate(levels)})
+        place += numbers + len(levels)
     return places
+
+
+def raw_places(specs: Mapping[str, Mapping[str, Any]]) -> tuple[int, ...]:
+    """The columns of `feature_matrix` that no preparation has scaled: summaries."""
+    found: list[int] = []
+    place = 0
+    for spec in specs.values():
+        numbers, levels, raw = _widths(spec)
+        found.extend(range(place, place + numbers) if raw else ())
+        place += numbers + len(levels)
+    return tuple(found)
 
 
 def shrink(pixels: np.ndarray, full: float) -> np.ndarray:

@@ -6,12 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from meddx.yamlconf import Options, nearest
+from meddx.yamlconf import Options, Texts, nearest
 
-# cnn: the small net of three convolutions; mlp: tables; the rest are MONAI's, by their names there.
+# cnn: the small net of three convolutions; mlp: tables; rnn to attention: sequences; the rest are MONAI's, by their names there.
 ENCODERS = (
     "cnn",
     "mlp",
+    "rnn",
+    "lstm",
+    "gru",
+    "conv",
+    "attention",
     "resnet10",
     "resnet18",
     "resnet34",
@@ -22,7 +27,17 @@ ENCODERS = (
     "efficientnet-b1",
     "vit",
 )
-BASELINES = ("prevalence", "logistic", "forest", "boosting")
+BASELINES = ("prevalence", "logistic", "linear", "forest", "boosting")
+DEFAULT_ENCODER = {"table": "mlp", "image": "cnn", "signal": "conv", "events": "gru", "text": "lstm"}
+_PICTURES = ("cnn", *(name for name in ENCODERS if name[-1].isdigit()), "vit")
+_SEQUENCES = ("rnn", "lstm", "gru", "conv", "attention")
+FITTING = {
+    "table": ("mlp",),
+    "image": _PICTURES,
+    "signal": _SEQUENCES,
+    "events": _SEQUENCES,
+    "text": _SEQUENCES,
+}
 
 
 def _by_name(value: Any) -> Any:
@@ -48,8 +63,9 @@ class EncoderOptions(Options):
 class FusionOptions(Options):
     """How several inputs become one."""
 
-    kind: Literal["concat"] = Field("concat", description="side by side")
+    kind: Literal["concat", "gated", "attention"] = Field("concat", description="side by side, weighted by learned gates, or by attention")
     drop_inputs: float = Field(0.0, ge=0, lt=1, description="share of optional inputs hidden in training")
+    width: int = Field(64, ge=4, description="gated, attention: features that each input is brought to")
 
 
 class ModelOptions(Options):
@@ -65,10 +81,21 @@ class ModelOptions(Options):
 
 
 class BaselineOptions(Options):
-    """A scikit-learn model on the same parts.  `prevalence` is always there."""
+    """A scikit-learn model on the same parts, on plain features (pixels, TF-IDF, summary statistics).  `prevalence` is always there."""
 
-    kind: Literal["prevalence", "logistic", "forest", "boosting"] = Field(description="which")
+    kind: Literal["prevalence", "logistic", "linear", "forest", "boosting"] = Field(
+        description="which; linear: least squares (regression, ordinal)"
+    )
+    name: str | None = Field(
+        None, pattern=r"^[a-z][a-z0-9_-]*$", description="its name on the page, where a kind stands twice; default: the kind"
+    )
+    inputs: Texts = Field((), description="the inputs it looks at; default all")
+    select: int | None = Field(None, ge=1, description="logistic, linear: so many numbers are kept, by F test inside each fit")
     trials: int = Field(8, ge=1, le=200, description="settings tried by cross-validation inside train")
+
+    @property
+    def label(self) -> str:
+        return self.name or self.kind
 
 
 Baseline = Annotated[BaselineOptions, BeforeValidator(_by_name)]

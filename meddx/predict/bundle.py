@@ -25,13 +25,24 @@ from meddx.errors import BundleError
 from meddx.inputs.prepare import Preparations
 from meddx.inputs.types import Prepared
 from meddx.predict import outcome
-from meddx.predict.calibrate import apply_calibration
-from meddx.predict.engine import EnginePlan, estimator_logits, network_logits, plan_for, select
+from meddx.predict.calibrate import apply_calibration, n_logits
+from meddx.predict.engine import EnginePlan, estimator_logits, network_features, plan_for, select
 from meddx.predict.estimators import MODEL, EstimatorParts, dump_estimator, load_estimator
 from meddx.predict.files import publish, read_files
-from meddx.predict.manifest import MANIFEST, Column, HeadPage, Manifest, contract, dump_manifest, parse_manifest, versions_for
-from meddx.predict.networks import WEIGHTS, NetworkParts, dump_weights, load_network
+from meddx.predict.manifest import (
+    MANIFEST,
+    Column,
+    HeadPage,
+    Manifest,
+    check_columns,
+    contract,
+    dump_manifest,
+    parse_manifest,
+    versions_for,
+)
+from meddx.predict.networks import WEIGHTS, NetworkParts, check_offset, dump_weights, load_network
 from meddx.predict.rows import as_table
+from meddx.predict.wishes import check_wishes, hide
 from meddx.storage import StoragePath
 
 if TYPE_CHECKING:
@@ -46,7 +57,8 @@ AT_ONCE = 4096  # rows prepared together; a multiple of every plan's batch
 class Bundle:
     """A loaded bundle.  `Bundle.load(path).predict(rows)` is all that is needed; no labels, no Ray.
 
-    `digest`: 16 hex digits that name exactly these bytes; `head`: {"kind", "classes"}; `plan`: how forwards run.
+    `digest`: 16 hex digits that name exactly these bytes; `head`: {"kind", "classes"}, of a regression also "mean" and "std";
+    `plan`: how forwards run.
     """
 
     page: Manifest
@@ -76,7 +88,7 @@ class Bundle:
 
     @property
     def head(self) -> dict[str, Any]:
-        return {"kind": self.page.head.kind, "classes": list(self.page.head.classes)}
+        return self.page.head.page
 
     @property
     def calibration(self) -> dict[str, Any]:
@@ -100,52 +112,84 @@ class Bundle:
         """The names of the columns it looks at, required and optional."""
         return tuple(column.name for column in self.page.columns)
 
-    def schema(self) -> pa.Schema:
+    @property
+    def inputs(self) -> dict[str, bool]:
+        """The names of its inputs, and whether each is optional."""
+        return {one.name: one.optional for one in self.preparations.inputs}
+
+    def schema(self, outputs: Sequence[str] = ()) -> pa.Schema:
         """The columns of `predict`."""
-        return outcome.schema(self.page.head)
+        return outcome.schema(self.page.head, outputs)
 
     def logits(self, prepared: Mapping[str, Prepared]) -> Floats:
-        """Uncalibrated logits [n, k] of prepared rows without errors; a row's logits do not hang on the other rows."""
-        if self.page.kind == "network":
-            return network_logits(self.predictor, prepared, self.plan)
-        return estimator_logits(self.predictor, self.head, self.preparations.specs(), prepared, self.plan)
+        """Uncalibrated logits [n, k] of prepared rows without errors, on the scale of unweighted cases (the network's own plus
+        its offset); a row's logits do not hang on the other rows."""
+        return self._features(prepared, embed=False)[0]
 
-    def predict(self, rows: pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]], *, score_outside: bool = False) -> pa.Table:
+    def _features(self, prepared: Mapping[str, Prepared], *, embed: bool) -> tuple[Floats, NDArray[np.float32]]:
+        if self.page.kind == "network":
+            return network_features(self.predictor, prepared, self.plan, self.page.predictor.get("offset"), embed=embed)
+        logits = estimator_logits(self.predictor, self.head, self.preparations.specs(), prepared, self.plan)
+        return logits, np.zeros((len(logits), 0), np.float32)
+
+    def predict(
+        self,
+        rows: pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]],
+        *,
+        score_outside: bool = False,
+        without: Sequence[str] = (),
+        outputs: Sequence[str] = (),
+    ) -> pa.Table:
         """One row of predictions for each row, in order.
 
         Columns that the bundle does not know are left alone, labels too.  A row outside the cohort has the status
         `outside_cohort` and nulls (`score_outside`: its probabilities all the same); a row that cannot be used is
         `quarantined`, with a reason code in `error`.  Raises DataError where a needed column is not there.
-        """
-        table = as_table(rows, self.page.columns)
-        parts = [self._predict(table.slice(start, AT_ONCE), score_outside) for start in range(0, table.num_rows, AT_ONCE)]
-        return pa.concat_tables(parts) if parts else self.schema().empty_table()
 
-    def _predict(self, table: pa.Table, score_outside: bool) -> pa.Table:
+        `without`: optional inputs that are hidden, as though nobody had brought their columns.  `outputs`: `embedding` adds
+        the column `embedding` (list<float32>), what the network makes of a case before its answer.  RecipeError where an
+        input is not there or not optional, and for an embedding of a baseline.
+        """
+        check_wishes(self.page.kind, self.inputs, without, outputs)
+        table = as_table(rows, self.page.columns)
+        parts = [self._predict(table.slice(start, AT_ONCE), score_outside, without, outputs) for start in range(0, table.num_rows, AT_ONCE)]
+        return pa.concat_tables(parts) if parts else self.schema(outputs).empty_table()
+
+    def _predict(self, table: pa.Table, score_outside: bool, without: Sequence[str], outputs: Sequence[str]) -> pa.Table:
         inside = cohort_mask(self.page.cohort, table)
         status = np.where(inside, outcome.SCORED, outcome.OUTSIDE).astype(object)
         error: NDArray[np.object_] = np.full(table.num_rows, None, object)
         wanted = np.arange(table.num_rows) if score_outside else np.flatnonzero(inside)
-        rows, logits = self._usable(table, wanted, error)
+        rows, logits, features = self._usable(table, wanted, error, without, embed=outcome.EMBEDDING in outputs)
         status[[row for row in np.flatnonzero(inside) if error[row] is not None]] = outcome.QUARANTINED
-        probabilities, decisions = np.zeros((0, 0)), []
+        found = None
         if len(rows):
             probabilities = apply_calibration(self.page.calibration, self.head, logits)
+            numbers = outcome.numbers_of(self.page.head, self.page.threshold, probabilities)
             decisions = outcome.decide(self.page.head, self.page.target, self.page.threshold, probabilities)
-        return outcome.assemble(self.page.head, self.digest, table, status, error, rows, probabilities, decisions)
+            found = outcome.Answers(rows, numbers, decisions, features)
+        return outcome.assemble(self.page.head, self.digest, table, status, error, found, outputs)
 
-    def _usable(self, table: pa.Table, wanted: Places, error: NDArray[np.object_]) -> tuple[Places, Floats]:
-        """(positions, logits) of those `wanted` rows that can be used; the reasons of the others go into `error`."""
-        prepared = self.preparations.transform(table if len(wanted) == table.num_rows else table.take(wanted))
+    def _usable(
+        self, table: pa.Table, wanted: Places, error: NDArray[np.object_], without: Sequence[str], *, embed: bool
+    ) -> tuple[Places, Floats, NDArray[np.float32]]:
+        """(positions, logits, embedding) of those `wanted` rows that can be used; the reasons of the others go into `error`."""
+        prepared = self._prepare(table if len(wanted) == table.num_rows else table.take(wanted), without)
         for place, reason in self.preparations.row_errors(prepared).items():
             error[wanted[place]] = reason
         good = np.flatnonzero(np.array([error[row] is None for row in wanted], bool))
         if not len(good):
-            return good, np.zeros((0, 0))
-        logits = self.logits({name: select(one, good) for name, one in prepared.items()})
+            return good, np.zeros((0, 0)), np.zeros((0, 0), np.float32)
+        logits, features = self._features({name: select(one, good) for name, one in prepared.items()}, embed=embed)
         finite = np.isfinite(logits).all(axis=1)
         error[wanted[good[~finite]]] = "not_finite"
-        return wanted[good[finite]], logits[finite]
+        return wanted[good[finite]], logits[finite], features[finite]
+
+    def _prepare(self, table: pa.Table, without: Sequence[str]) -> dict[str, Prepared]:
+        """Every input's arrays; a hidden one sees a table without its columns, the others all of it."""
+        if not without:
+            return self.preparations.transform(table)
+        return {one.name: one.transform(hide(table, one.columns) if one.name in without else table) for one in self.preparations.inputs}
 
 
 def write_bundle(
@@ -172,10 +216,10 @@ def write_bundle(
     page = Manifest(
         name=name,
         kind=kind,
-        head=HeadPage(kind=head["kind"], classes=tuple(head["classes"])),
+        head=HeadPage.model_validate({**head, "classes": tuple(head.get("classes") or ())}),
         columns=contract(preparations, cohort_columns(cohort)),
         inputs=preparations.state(),
-        predictor=_page_of(predictor),
+        predictor=predictor.page if isinstance(predictor, NetworkParts) else {"kind": predictor.kind},
         calibration=dict(calibration),
         threshold=dict(threshold),
         cohort=cohort,
@@ -200,12 +244,6 @@ def _content(predictor: NetworkParts | EstimatorParts) -> dict[str, bytes]:
     return {MODEL: dump_estimator(predictor.estimator)}
 
 
-def _page_of(predictor: NetworkParts | EstimatorParts) -> dict[str, Any]:
-    if isinstance(predictor, NetworkParts):
-        return {"options": predictor.model_options, "encoders": predictor.encoders}
-    return {"kind": predictor.kind}
-
-
 def _open(files: Mapping[str, bytes], digest: str, allow_code: bool) -> Bundle:
     if MANIFEST not in files:
         raise BundleError("the bundle has no bundle.json", MANIFEST, "make the bundle again")
@@ -214,9 +252,10 @@ def _open(files: Mapping[str, bytes], digest: str, allow_code: bool) -> Bundle:
     if needed not in files:
         raise BundleError(f"the bundle has no {needed}", needed, "make the bundle again")
     preparations = Preparations.from_state(page.inputs)
+    check_columns(page, preparations)
     if page.kind == "network":
-        head = {"kind": page.head.kind, "classes": list(page.head.classes)}
-        predictor = load_network(files[needed], page.predictor, preparations.specs(), head, allow_code=allow_code)
+        check_offset(page.predictor, n_logits(page.head.page))
+        predictor = load_network(files[needed], page.predictor, preparations.specs(), page.head.page, allow_code=allow_code)
     else:
         predictor = load_estimator(files[needed])
     return Bundle(page, digest, preparations, predictor, plan_for(preparations.specs()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 TABLE_ROWS = 256
-PIXELS = 1 << 18  # of one batch; what stays in the caches of a usual processor
+ELEMENTS = 1 << 18  # of one batch: pixels, samples, values; what stays in the caches of a usual processor
+WORD = 64  # numbers that a word becomes in the network
+PICTURES = 4  # of a case with several, where the spec does not say how many
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,50 @@ class EnginePlan:
 
 
 def plan_for(specs: Mapping[str, Mapping[str, Any]]) -> EnginePlan:
-    """The usual plan for inputs with these specs: 256 rows, fewer (a power of two, at least 8) for larger pictures."""
-    pixels = sum(int(spec["channels"]) * int(spec["size"]) ** 2 for spec in specs.values() if spec["kind"] == "image")
+    """The usual plan for inputs with these specs: 256 rows, fewer (a power of two, at least 8) where a case is large."""
+    elements = sum(elements_of(spec) for spec in specs.values())
     rows = TABLE_ROWS
-    while pixels and rows > 8 and rows * pixels > PIXELS:
+    while rows > 8 and rows * elements > ELEMENTS:
         rows //= 2
     return EnginePlan(batch_rows=rows)
 
 
-def network_logits(model: nn.Module, prepared: Mapping[str, Prepared], plan: EnginePlan | int) -> Floats:
+def elements_of(spec: Mapping[str, Any]) -> int:
+    """Numbers that one case brings to the network; a table's few count as none."""
+    match spec["kind"]:
+        case "image":
+            pictures = int(spec.get("items") or PICTURES) if spec.get("many") in ("mean", "max", "attention") else 1
+            return pictures * int(spec["channels"]) * int(spec["size"]) ** 2
+        case "signal":
+            return int(spec["leads"]) * int(spec["steps"])
+        case "events":
+            return int(spec["steps"]) * int(spec["variables"])
+        case "text":
+            return int(spec["tokens"]) * WORD
+    return 0
+
+
+def network_logits(
+    model: nn.Module, prepared: Mapping[str, Prepared], plan: EnginePlan | int, offset: Sequence[float] | None = None
+) -> Floats:
     """Logits [n, k] of the prepared rows, on the model's device, in evaluation mode (the model's own mode is put back).
 
-    `plan` may be just the rows of a batch.  Rows with an error must have been taken out before.
+    `plan` may be just the rows of a batch; `offset` [k] is added.  Rows with an error must have been taken out before.
+    """
+    return network_features(model, prepared, plan, offset, embed=False)[0]
+
+
+def network_features(
+    model: nn.Module,
+    prepared: Mapping[str, Prepared],
+    plan: EnginePlan | int,
+    offset: Sequence[float] | None = None,
+    *,
+    embed: bool = True,
+) -> tuple[Floats, NDArray[np.float32]]:
+    """(logits as `network_logits`, float32 [n, hidden] what the network makes of each case before its answer layer).
+
+    One forward gives both.  Without `embed` the second has no columns.
     """
     import torch
 
@@ -55,12 +89,22 @@ def network_logits(model: nn.Module, prepared: Mapping[str, Prepared], plan: Eng
     model.eval()
     try:
         with torch.inference_mode(), _threads(plan.threads):
-            return _joined([
-                model(_tensors(batch, plan, device)).float().cpu().numpy()[:rows].astype(np.float64)
+            found = [
+                [one.float().cpu().numpy()[:rows] for one in _forward(model, _tensors(batch, plan, device), embed)]
                 for batch, rows in batches(prepared, plan.batch_rows)
-            ])  # fmt: skip
+            ]
     finally:
         model.train(was_training)
+    logits = _joined([one[0].astype(np.float64) for one in found])
+    features = np.concatenate([one[1] for one in found]) if embed and found else np.zeros((len(logits), 0), np.float32)
+    return (logits + np.asarray(offset, np.float64) if offset is not None and len(logits) else logits), features
+
+
+def _forward(model: Any, batch: dict[str, dict[str, Tensor]], embed: bool) -> tuple[Tensor, ...]:
+    if not embed:
+        return (model(batch),)
+    features = model.embed(batch)
+    return model.answer(features), features
 
 
 def estimator_logits(
@@ -94,7 +138,8 @@ def batches(prepared: Mapping[str, Prepared], rows: int) -> Iterator[tuple[dict[
 
 def select(prepared: Prepared, rows: NDArray[Any]) -> Prepared:
     """Some rows (positions or a mask), without the errors."""
-    return Prepared({name: values[rows] for name, values in prepared.arrays.items()}, prepared.present[rows])
+    arrays, aside = ({name: values[rows] for name, values in of.items()} for of in (prepared.arrays, prepared.aside))
+    return Prepared(arrays, prepared.present[rows], aside=aside)
 
 
 def _joined(parts: list[Floats]) -> Floats:

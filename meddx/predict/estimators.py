@@ -42,6 +42,7 @@ SKLEARN = frozenset(
     "sklearn." + name
     for name in (
         "dummy.DummyClassifier",
+        "dummy.DummyRegressor",
         "pipeline.Pipeline",
         "preprocessing._data.StandardScaler",
         "preprocessing._label.LabelEncoder",
@@ -54,18 +55,25 @@ SKLEARN = frozenset(
         "compose._column_transformer.ColumnTransformer",
         "decomposition._pca.PCA",
         "linear_model._logistic.LogisticRegression",
+        "linear_model._ridge.Ridge",
         "multioutput.MultiOutputClassifier",
         "multiclass.OneVsRestClassifier",
         "ensemble._forest.RandomForestClassifier",
+        "ensemble._forest.RandomForestRegressor",
         "tree._classes.DecisionTreeClassifier",
+        "tree._classes.DecisionTreeRegressor",
         "tree._tree.Tree",
         "ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingClassifier",
+        "ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingRegressor",
         "ensemble._hist_gradient_boosting.predictor.TreePredictor",
         "ensemble._hist_gradient_boosting.binning._BinMapper",
         "_loss.loss.HalfBinomialLoss",
         "_loss.loss.HalfMultinomialLoss",
+        "_loss.loss.HalfSquaredError",
         "_loss._loss.CyHalfBinomialLoss",
         "_loss._loss.CyHalfMultinomialLoss",
+        "_loss._loss.CyHalfSquaredError",
+        "_loss.link.IdentityLink",
         "_loss.link.Interval",
         "_loss.link.LogitLink",
         "_loss.link.MultinomialLogit",
@@ -202,6 +210,8 @@ def _trees(estimator: Any) -> Iterator[tuple[Any, int]]:
             yield one, limit
         elif isinstance(one, list | tuple):
             waiting.extend((inner, limit) for inner in one)
+        elif isinstance(one, dict):
+            waiting.extend((inner, limit) for inner in one.values())
         elif isinstance(one, np.ndarray) and one.dtype == object:
             waiting.extend((inner, limit) for inner in one.ravel().tolist())
         elif type(one).__module__.startswith("sklearn."):

@@ -3,40 +3,76 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+import math
+from typing import Any, Literal, TypeGuard
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from meddx.dataset.cohort import cohort_columns
 from meddx.dataset.options import CohortOptions
 from meddx.errors import BundleError
 from meddx.inputs.prepare import Preparations
+from meddx.inputs.types import Preparation
 from meddx.predict.calibrate import check_calibration
 from meddx.record import versions
 from meddx.yamlconf import Options
 
 MANIFEST = "bundle.json"
 FORMAT = 1
+SIZES = {"signal": ("leads", "rate", "steps"), "events": ("steps", "variables"), "text": ("tokens",)}
 PACKAGES = {"network": ("meddx", "python", "torch", "monai"), "estimator": ("meddx", "python", "scikit-learn", "numpy")}
 
 
 class HeadPage(Options):
-    """What is asked: the two class names (negative, positive), the class names, or the label names."""
+    """What is asked: the two class names (negative, positive), the class names (ordinal: from low to high), or the label names.
 
-    kind: Literal["binary", "multiclass", "multilabel"]
-    classes: tuple[str, ...]
+    `mean`, `std`: of a regression's target in train, in its units; logits are in deviations from that mean.
+    """
+
+    kind: Literal["binary", "multiclass", "multilabel", "ordinal", "regression"]
+    classes: tuple[str, ...] = ()
+    mean: float | None = Field(None, allow_inf_nan=False)
+    std: float | None = Field(None, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _possible(self) -> HeadPage:
+        least = {"binary": 2, "multilabel": 1, "regression": 0}.get(self.kind, 2)
+        if len(self.classes) < least or (self.kind in ("binary", "regression") and len(self.classes) > least):
+            raise ValueError(f"a {self.kind} answer cannot have {len(self.classes)} classes")
+        if (self.kind == "regression") != (self.mean is not None and self.std is not None):
+            raise ValueError("a regression has a mean and a std, no other answer has")
+        return self
+
+    @property
+    def page(self) -> dict[str, Any]:
+        """As `make_head` takes it: {"kind", "classes"}, for a regression with its mean and std."""
+        page: dict[str, Any] = {"kind": self.kind, "classes": list(self.classes)}
+        return {**page, "mean": self.mean, "std": self.std} if self.kind == "regression" else page
 
 
 class Column(Options):
-    """One column that the bundle looks at: the contract with whoever brings rows."""
+    """One column that the bundle looks at: the contract with whoever brings rows.
+
+    `joined`: the column holds a list of records a case, with `fields` (and `@time`, hours up to 0 = predict_at, where the
+    source has times); `rows` is the use of a joined table.
+    """
 
     name: str
-    use: Literal["number", "category", "image", "cohort"]
+    use: Literal["number", "category", "image", "signal", "events", "text", "rows", "cohort"]
     required: bool
     input: str | None = None
     levels: int | None = None  # category: how many train knew
     size: int | None = None  # image: height and width in pixels after preparation
     channels: int | None = None
     bits: int | None = None
+    joined: Literal[True] | None = None
+    fields: tuple[str, ...] | None = None  # joined: the columns of the records that are read
+    many: str | None = None  # several records a case: which one, or how they are folded
+    leads: int | None = None  # signal
+    rate: float | None = None  # signal: samples a second after preparation
+    steps: int | None = None  # signal: samples, events: bins of the grid
+    variables: int | None = None  # events: how many train knew
+    tokens: int | None = None  # text: as many as are read
 
 
 class Manifest(Options):
@@ -61,7 +97,7 @@ def contract(preparations: Preparations, cohort_columns: set[str]) -> tuple[Colu
     """Every column that is needed, in the order of the inputs, then those that only the cohort's filters read."""
     found: dict[str, Column] = {}
     for one in preparations.inputs:
-        for column in _columns(one.name, one.columns, not one.optional, one.spec()):
+        for column in _columns(one):
             known = found.get(column.name)
             if known is None or (column.required and not known.required):
                 found[column.name] = column
@@ -71,18 +107,33 @@ def contract(preparations: Preparations, cohort_columns: set[str]) -> tuple[Colu
     return tuple(found.values())
 
 
-def _columns(name: str, columns: tuple[str, ...], required: bool, spec: dict[str, Any]) -> list[Column]:
+def _columns(one: Preparation) -> list[Column]:
+    spec, state = one.spec(), one.state()
+    about: dict[str, Any] = {"required": not one.optional, "input": one.name}
+    joined = state.get("source")
+    if joined is not None:
+        about |= {"joined": True, "fields": _fields(spec, state), "many": state.get("many")}
+    if spec["kind"] == "table" and joined is None:
+        levels = dict(zip(spec["category_names"], spec["categories"], strict=True))
+        return [
+            Column(name=name, use="category", levels=levels[name] - 2, **about)  # without missing and other
+            if name in levels
+            else Column(name=name, use="number", **about)
+            for name in one.columns
+        ]
     if spec["kind"] == "image":
-        bits = 16 if spec["max"] > 255 else 8
-        size, channels = spec["size"], spec["channels"]
-        return [Column(name=one, use="image", required=required, input=name, size=size, channels=channels, bits=bits) for one in columns]
-    levels = dict(zip(spec["category_names"], spec["categories"], strict=True))
-    return [
-        Column(name=one, use="category", required=required, input=name, levels=levels[one] - 2)  # without missing and other
-        if one in levels
-        else Column(name=one, use="number", required=required, input=name)
-        for one in columns
-    ]
+        about |= {"size": spec["size"], "channels": spec["channels"], "bits": 16 if spec["max"] > 255 else 8}
+    else:
+        about |= {key: spec[key] for key in SIZES.get(spec["kind"], ())}
+    return [Column(name=name, use="rows" if spec["kind"] == "table" else spec["kind"], **about) for name in one.columns]
+
+
+def _fields(spec: dict[str, Any], state: dict[str, Any]) -> tuple[str, ...]:
+    """The columns of a joined source that an input reads."""
+    if spec["kind"] == "table":
+        return (*spec["names"], *spec["category_names"])
+    fields = state.get("fields") or [state.get("column")]
+    return tuple(str(name) for name in fields if name is not None)
 
 
 def versions_for(kind: str) -> dict[str, str]:
@@ -117,16 +168,34 @@ def parse_manifest(data: bytes) -> Manifest:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"])
         raise BundleError(f"bundle.json is not a bundle's page: {where}: {first['msg']}", MANIFEST, "make the bundle again") from error
-    check_calibration(manifest.calibration, manifest.head.model_dump())
+    check_calibration(manifest.calibration, manifest.head.page)
     check_threshold(manifest.head, manifest.threshold)
     return manifest
 
 
+def check_columns(manifest: Manifest, preparations: Preparations) -> None:
+    """Raises BundleError where the columns on the page are not those that its inputs and its cohort read."""
+    read = {column.name: column.required for column in contract(preparations, cohort_columns(manifest.cohort))}
+    if {column.name: column.required for column in manifest.columns} != read:
+        raise BundleError("the columns are not those that the inputs read", MANIFEST, "make the bundle again")
+
+
 def check_threshold(head: HeadPage, threshold: dict[str, Any]) -> None:
     """Raises BundleError where the threshold does not say how this head decides."""
-    if head.kind == "multiclass":
+    if head.kind in ("multiclass", "ordinal"):
         return
     labels = threshold.get("labels")
-    pages = [threshold] if head.kind == "binary" else [labels.get(name) if isinstance(labels, dict) else None for name in head.classes]
-    if any(not isinstance(page, dict) or not isinstance(page.get("value"), int | float) for page in pages):
+    if head.kind == "multilabel":
+        pages = [labels.get(name) if isinstance(labels, dict) else None for name in head.classes]
+        good = all(isinstance(page, dict) and _is_number(page.get("value")) for page in pages)
+    elif head.kind == "regression":
+        share, width = threshold.get("coverage"), threshold.get("half_width")
+        good = _is_number(share) and 0 < share < 1 and _is_number(width) and width >= 0
+    else:
+        good = _is_number(threshold.get("value"))
+    if not good:
         raise BundleError(f"the threshold does not fit a {head.kind} answer", MANIFEST, "make the bundle again")
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

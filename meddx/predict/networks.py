@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,32 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True)
 class NetworkParts:
-    """What makes a network: `model_options` and `encoders` as JSON, `weights` as `state_dict` gives them."""
+    """What makes a network: `model_options` and `encoders` as JSON, `weights` as `state_dict` gives them.
+
+    `offset`: a number a logit, added to what the network says: it undoes exactly what class weights or balanced sampling did.
+    """
 
     model_options: dict[str, Any]
     encoders: dict[str, Any]
     weights: dict[str, Tensor]
+    offset: list[float] | None = None
+
+    @property
+    def page(self) -> dict[str, Any]:
+        """The manifest's predictor page."""
+        page = {"options": self.model_options, "encoders": self.encoders}
+        return page if self.offset is None else {**page, "offset": [float(one) for one in self.offset]}
+
+
+def check_offset(page: Mapping[str, Any], width: int) -> list[float] | None:
+    """The offset of a manifest's predictor page.  Raises BundleError where it is not one finite number for each of `width` logits."""
+    offset = page.get("offset")
+    if offset is None:
+        return None
+    good = isinstance(offset, list) and len(offset) == width
+    if not good or not all(isinstance(one, int | float) and math.isfinite(one) for one in offset):
+        raise BundleError("the offset does not fit the answer", "bundle.json", "make the bundle again")
+    return [float(one) for one in offset]
 
 
 def dump_weights(weights: Mapping[str, Tensor]) -> bytes:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from meddx.yamlconf import Options
 
-Calibration = Literal["logistic", "temperature", "none"]
+Calibration = Literal["logistic", "temperature", "linear", "none"]
 GOAL = re.compile(r"^(youden|f1|balance|(sensitivity|specificity|ppv)\s*>=\s*(0?\.\d+|1(?:\.0+)?))$")
 
 
@@ -18,6 +18,8 @@ class ThresholdOptions(Options):
 
     goal: str = Field("youden", description="youden, f1, balance, or sensitivity, specificity, ppv with >= and a number")
     confidence: float | None = Field(None, gt=0.5, lt=1, description="the lower bound at this confidence must meet the goal")
+
+    coverage: float = Field(0.9, gt=0, lt=1, description="regression: share of cases that the interval should hold")
 
     @field_validator("goal")
     @classmethod

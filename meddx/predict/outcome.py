@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,26 +12,56 @@ from numpy.typing import NDArray
 
 from meddx.predict.manifest import HeadPage
 
+Floats = NDArray[np.float64]
 Texts = NDArray[np.object_]
 SCORED, QUARANTINED, OUTSIDE = "scored", "quarantined", "outside_cohort"
 FIRST = (("case_id", pa.string()), ("patient_id", pa.string()), ("status", pa.string()), ("error", pa.string()))
+EMBEDDING = "embedding"
+OUTPUTS = {EMBEDDING: pa.list_(pa.float32())}
 
 
-def probability_columns(head: HeadPage) -> list[str]:
-    """binary `probability` (of the positive class), multiclass `p_<class>`, multilabel `p_<label>`."""
+@dataclass(frozen=True)
+class Answers:
+    """What is known of the rows at the positions `rows` [m].
+
+    `numbers` [m, columns] in the order of `number_columns`, `decisions` one array [m] for each of `decision_columns`,
+    `embedding` float32 [m, hidden] where it was asked for.
+    """
+
+    rows: NDArray[np.int64]
+    numbers: Floats
+    decisions: list[Texts]
+    embedding: NDArray[np.float32] | None = None
+
+
+def number_columns(head: HeadPage) -> list[str]:
+    """binary `probability` (of the positive class), regression `value`, `low`, `high`, else `p_<class>` or `p_<label>`."""
+    if head.kind == "regression":
+        return ["value", "low", "high"]
     return ["probability"] if head.kind == "binary" else [f"p_{name}" for name in head.classes]
 
 
 def decision_columns(head: HeadPage) -> list[str]:
-    """binary and multiclass `decision`, multilabel `decision_<label>`."""
+    """multilabel `decision_<label>`, regression none, else `decision`."""
+    if head.kind == "regression":
+        return []
     return [f"decision_{name}" for name in head.classes] if head.kind == "multilabel" else ["decision"]
 
 
-def schema(head: HeadPage) -> pa.Schema:
+def schema(head: HeadPage, outputs: Sequence[str] = ()) -> pa.Schema:
     """The columns of predictions, in order."""
-    probabilities = [(name, pa.float64()) for name in probability_columns(head)]
+    numbers = [(name, pa.float64()) for name in number_columns(head)]
     decisions = [(name, pa.string()) for name in decision_columns(head)]
-    return pa.schema([*FIRST, *probabilities, *decisions, ("bundle", pa.string())])
+    more = [(name, kind) for name, kind in OUTPUTS.items() if name in outputs]
+    return pa.schema([*FIRST, *numbers, *decisions, *more, ("bundle", pa.string())])
+
+
+def numbers_of(head: HeadPage, threshold: Mapping[str, Any], probabilities: Floats) -> Floats:
+    """[m, columns] as `number_columns` names them; regression: the value and the ends of its interval, value -+ half-width."""
+    if head.kind != "regression":
+        return probabilities
+    reach = float(threshold["half_width"])
+    return np.hstack([probabilities, probabilities - reach, probabilities + reach])
 
 
 def answers(head: HeadPage, target: Mapping[str, Any]) -> tuple[str, str]:
@@ -41,39 +72,55 @@ def answers(head: HeadPage, target: Mapping[str, Any]) -> tuple[str, str]:
     return str(negative[0]), str(positive[0])
 
 
-def decide(head: HeadPage, target: Mapping[str, Any], threshold: Mapping[str, Any], probabilities: NDArray[np.float64]) -> list[Texts]:
-    """A decision column each: yes where the probability >= the threshold; multiclass the most probable class, the first of equals."""
-    if head.kind == "multiclass":
-        return [np.array(head.classes, object)[probabilities.argmax(axis=1)]]
+def median_class(probabilities: Floats) -> NDArray[np.int64]:
+    """int64 [m]: the first class whose cumulative probability [m, k] reaches one half: the least expected distance in classes."""
+    return np.asarray((np.cumsum(probabilities, axis=1) >= 0.5 - 1e-12).argmax(axis=1), np.int64)
+
+
+def decide(head: HeadPage, target: Mapping[str, Any], threshold: Mapping[str, Any], probabilities: Floats) -> list[Texts]:
+    """A decision column each: yes where the probability >= the threshold; multiclass the most probable class, the first of
+    equals; ordinal the median class; regression has none."""
+    if head.kind == "regression":
+        return []
+    if head.kind in ("multiclass", "ordinal"):
+        chosen = probabilities.argmax(axis=1) if head.kind == "multiclass" else median_class(probabilities)
+        return [np.array(head.classes, object)[chosen]]
     no, yes = answers(head, target)
     pages = [threshold] if head.kind == "binary" else [threshold["labels"][name] for name in head.classes]
     return [np.where(probabilities[:, place] >= page["value"], yes, no).astype(object) for place, page in enumerate(pages)]
 
 
 def assemble(
-    head: HeadPage,
-    bundle: str,
-    ids: pa.Table,
-    status: Texts,
-    error: Texts,
-    rows: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    decisions: list[Texts],
+    head: HeadPage, bundle: str, ids: pa.Table, status: Texts, error: Texts, found: Answers | None, outputs: Sequence[str]
 ) -> pa.Table:
-    """The predictions of all rows of `ids`: `probabilities` [m, k] and `decisions` belong to the positions `rows` [m]."""
+    """The predictions of all rows of `ids`; None where no row has an answer."""
     count = ids.num_rows
-    columns: list[Any] = [ids.column("case_id"), ids.column("patient_id"), pa.array(status, pa.string()), pa.array(error, pa.string())]
+    rows = np.zeros(0, np.int64) if found is None else found.rows
     empty = np.ones(count, bool)
     empty[rows] = False
-    for place in range(len(probability_columns(head))):
+    columns: list[Any] = [ids.column("case_id"), ids.column("patient_id"), pa.array(status, pa.string()), pa.array(error, pa.string())]
+    for place in range(len(number_columns(head))):
         values = np.zeros(count)
-        if len(rows):
-            values[rows] = probabilities[:, place]
+        if found is not None:
+            values[rows] = found.numbers[:, place]
         columns.append(pa.array(values, pa.float64(), mask=empty))
     for place in range(len(decision_columns(head))):
         texts: Texts = np.full(count, None, object)
-        if len(rows):
-            texts[rows] = decisions[place]
+        if found is not None:
+            texts[rows] = found.decisions[place]
         columns.append(pa.array(texts, pa.string()))
+    if EMBEDDING in outputs:
+        columns.append(_lists(count, rows, None if found is None else found.embedding))
     columns.append(pa.array([bundle] * count, pa.string()))
-    return pa.table(columns, schema=schema(head))
+    return pa.table(columns, schema=schema(head, outputs))
+
+
+def _lists(count: int, rows: NDArray[np.int64], values: NDArray[np.float32] | None) -> pa.Array:
+    """list<float32> [count] with the rows of `values` [m, width] at `rows` (rising); null elsewhere."""
+    if values is None or not len(rows):
+        return pa.nulls(count, OUTPUTS[EMBEDDING])
+    lengths = np.zeros(count, np.int32)
+    lengths[rows] = values.shape[1]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), pa.int32())
+    flat = pa.array(np.ascontiguousarray(values, np.float32).ravel(), pa.float32())
+    return pa.ListArray.from_arrays(offsets, flat, mask=pa.array(lengths == 0))

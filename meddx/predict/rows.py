@@ -11,6 +11,7 @@ import pyarrow as pa
 from meddx.dataset.values import text_of, texts
 from meddx.errors import DataError
 from meddx.predict.manifest import Column
+from meddx.predict.nested import column_of, records_a_case
 from meddx.yamlconf import nearest
 
 if TYPE_CHECKING:
@@ -23,13 +24,15 @@ SHOWN = 5
 def as_table(rows: pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> pa.Table:
     """The columns of the contract that are there, with `case_id` and `patient_id` as text in front; others are left behind.
 
-    A missing `case_id` is the row's number as text.  Raises DataError for a needed column that is not there (naming it and
-    the nearest one), a column that stands twice, or rows that are none of the three kinds.
+    A missing `case_id` is the row's number as text.  A joined column is a list of records a case (dicts, or list<struct>).
+    Raises DataError for a needed column that is not there (naming it and the nearest one), a column that stands twice, a
+    joined one that holds something else, or rows that are none of the three kinds.
     """
     names = _names(rows)
     need(columns, names)
     wanted = dict.fromkeys([*IDS, *(column.name for column in columns)])
-    found = {name: _column(rows, name) for name in wanted if name in names}
+    shapes = {column.name: "records" if column.joined else "nested" for column in columns if column.joined or column.use == "signal"}
+    found = {name: _column(rows, name, shapes.get(name, "flat")) for name in wanted if name in names}
     count = _count(rows)
     found["case_id"] = pa.array(_case_ids(found.get("case_id"), count), pa.string())
     found["patient_id"] = pa.array(texts(found["patient_id"]), pa.string()) if "patient_id" in found else pa.nulls(count, pa.string())
@@ -77,14 +80,24 @@ def _count(rows: Any) -> int:
     return int(rows.num_rows) if isinstance(rows, pa.Table) else len(rows)
 
 
-def _column(rows: Any, name: str) -> Any:
+def _column(rows: Any, name: str, shape: str) -> Any:
     if isinstance(rows, pa.Table):
         return _plain(rows.column(name))
     if _is_frame(rows):
-        series = rows.loc[:, [str(one) == name for one in rows.columns]].iloc[:, 0]
-        return _plain(_array(series, series.tolist))
-    values = [row.get(name) for row in rows]
-    return _plain(_array(values, lambda: values))
+        values = rows.loc[:, [str(one) == name for one in rows.columns]].iloc[:, 0]
+        as_list = values.tolist
+        if hasattr(values.dtype, "pyarrow_dtype"):
+            return _plain(_array(values, as_list))
+    else:
+        values = [row.get(name) for row in rows]
+        as_list = values.copy
+    if shape == "records":
+        return records_a_case(as_list(), name, _flat)
+    return column_of(as_list(), _flat) if shape == "nested" else _plain(_array(values, as_list))
+
+
+def _flat(values: list[Any]) -> Any:
+    return _plain(_array(values, values.copy))
 
 
 def _array(values: Any, as_list: Any) -> Any:
@@ -107,10 +120,25 @@ def _text(value: Any) -> str | None:
 
 
 def _plain(column: Any) -> Any:
-    """Without dictionaries, and without the string type that the filters do not know."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
+    """Without dictionaries, and without the string type that the filters do not know; inside records too."""
+    kind = plain_type(column.type)
+    return column if kind == column.type else column.cast(kind)
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type without dictionaries, views of text or views of lists, at any depth."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if types.is_string_view(kind):
+        return pa.string()
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
+    if types.is_list(kind) or types.is_list_view(kind) or types.is_large_list_view(kind):
+        return pa.list_(kind.value_field.with_type(plain_type(kind.value_type)))
+    if types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(plain_type(kind.value_type)))
+    return kind
 
 
 def _case_ids(column: Any, count: int) -> list[str]:

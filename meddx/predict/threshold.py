@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddx.errors import DataError
+from meddx.predict.interval import half_width
 from meddx.predict.options import GOAL, ThresholdOptions
 
 if TYPE_CHECKING:
@@ -117,12 +118,17 @@ def choose_threshold(options: ThresholdOptions, probabilities: NDArray[Any], lab
 
 
 def choose_thresholds(options: ThresholdOptions, head: Mapping[str, Any], probabilities: NDArray[Any], labels: Labels) -> dict[str, Any]:
-    """The `threshold` of a bundle for any head: binary as `choose_threshold`, multilabel {"labels": {label: ...}}, multiclass {}.
+    """The `threshold` of a bundle for any head: binary as `choose_threshold`, multilabel {"labels": {label: ...}}, multiclass
+    and ordinal {}, regression {"coverage": c, "half_width": h} of the interval value +- h (`interval.half_width`).
 
     `probabilities` [n, k] as `apply_calibration` gives them; unknown labels are left out.
     """
-    if head["kind"] == "multiclass":
-        return {}  # the decision is the most probable class
+    if head["kind"] in ("multiclass", "ordinal"):
+        return {}  # the decision is the most probable class, or the median one
+    if head["kind"] == "regression":
+        there = labels.known.reshape(-1)
+        width = half_width(np.asarray(probabilities).reshape(-1)[there], labels.values.reshape(-1)[there], options.coverage)
+        return {"coverage": options.coverage, "half_width": width}
     truth, known = labels.values.reshape(len(probabilities), -1), labels.known.reshape(len(probabilities), -1)
     chosen = {}
     for column, name in enumerate(head["classes"] if head["kind"] == "multilabel" else head["classes"][1:]):

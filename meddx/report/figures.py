@@ -68,6 +68,25 @@ def calibration(series: Sequence[Mapping[str, Any]], histogram: Mapping[str, Seq
         return _inline(figure, "calibration", "Calibration", _calibration_text(series))
 
 
+def observed(series: Sequence[Mapping[str, Any]]) -> Markup:
+    """Regression: what was predicted against what was observed, in bins, over a coarse grid of the first model's cases."""
+    from matplotlib.figure import Figure
+
+    with _style():
+        figure = Figure(figsize=(SIDE, SIDE), layout="constrained")
+        axes = figure.subplots()
+        edges = series[0]["observed"]["edges"]
+        _draw_grid(axes, edges, series[0]["observed"]["counts"])
+        axes.plot([edges[0], edges[-1]], [edges[0], edges[-1]], color=LINE, linewidth=0.8)
+        for number, one in enumerate(series):
+            _draw_bins(axes, one["observed"]["bins"], number, bars=number == 0)
+        axes.set(xlabel="predicted", ylabel="observed", xlim=(edges[0], edges[-1]), ylim=(edges[0], edges[-1]))
+        axes.set_aspect("equal")
+        axes.locator_params(nbins=4)
+        points = "; ".join(f"predicted {one['said']:.4g}, observed {one['seen']:.4g}" for one in series[0]["observed"]["bins"])
+        return _inline(figure, "observed", "Predicted and observed", f"{series[0]['name']}: {points}.")
+
+
 def difference(primary: Mapping[str, Any]) -> Markup | None:
     """The primary difference with its interval, zero, and the smallest useful difference; None without an interval."""
     from matplotlib.figure import Figure
@@ -172,6 +191,23 @@ def _draw_bins(axes: Any, bins: Sequence[Mapping[str, float]], number: int, bars
     axes.plot(said, seen, marker="o", markersize=5 if number == 0 else 4, **_line(number))
     if bars:
         axes.vlines(said, [one["low"] for one in bins], [one["high"] for one in bins], color=SERIES[number % 8], linewidth=1, zorder=5)
+
+
+def _draw_grid(axes: Any, edges: Sequence[float], counts: Sequence[Sequence[int]]) -> None:
+    """A square in each cell that holds cases, the larger the more: area by share of the fullest."""
+    fullest, width = max(1, max(max(row) for row in counts)), edges[1] - edges[0]
+    for row, line in enumerate(counts):
+        for column, cases in enumerate(line):
+            if cases:
+                side = width * (cases / fullest) ** 0.5
+                corner = (edges[column] + (width - side) / 2, edges[row] + (width - side) / 2)
+                _square_of(axes, corner, side)
+
+
+def _square_of(axes: Any, corner: tuple[float, float], side: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle(corner, side, side, facecolor=SERIES[0], alpha=0.3, linewidth=0))
 
 
 def _draw_histogram(axes: Any, histogram: Mapping[str, Sequence[int]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -12,23 +13,35 @@ from meddx.storage import StoragePath
 
 @dataclass(frozen=True)
 class Facts:
-    """What an output belongs to, and what its rows must have.  `engine`: how forwards run, kept with the predictions."""
+    """What an output belongs to, and what its rows must have.  `engine`: how forwards run, kept with the predictions;
+    `kind`: network or estimator; `inputs`: their names and whether each is optional (None: not known, nothing is checked)."""
 
     digest: str
     cohort: dict[str, Any]
     required: tuple[str, ...]
     engine: dict[str, Any] | None = None
+    kind: str = ""
+    inputs: dict[str, bool] | None = None
+
+    def check_wishes(self, without: Sequence[str], outputs: Sequence[str]) -> None:
+        """RecipeError for what this bundle cannot do, before anything is planned."""
+        from meddx.predict.wishes import check_wishes
+
+        if self.inputs is not None:
+            check_wishes(self.kind, self.inputs, without, outputs)
 
 
 class Predictor(Protocol):
-    """A loaded bundle.  `predict` keeps the order of the rows and has the columns of `schema()`."""
+    """A loaded bundle.  `predict` keeps the order of the rows and has the columns of `schema(outputs)`."""
 
     @property
     def digest(self) -> str: ...
     @property
     def columns(self) -> tuple[str, ...]: ...
-    def schema(self) -> pa.Schema: ...
-    def predict(self, rows: pa.Table, *, score_outside: bool = False) -> pa.Table: ...
+    def schema(self, outputs: Sequence[str] = ()) -> pa.Schema: ...
+    def predict(
+        self, rows: pa.Table, *, score_outside: bool = False, without: Sequence[str] = (), outputs: Sequence[str] = ()
+    ) -> pa.Table: ...
 
 
 class Bundles(Protocol):
@@ -50,9 +63,11 @@ class BundleFolders:
 
         files, digest = read_files(path)
         page = parse_manifest(files[MANIFEST])
-        engine = asdict(plan_for(Preparations.from_state(page.inputs).specs()))
+        preparations = Preparations.from_state(page.inputs)
+        engine = asdict(plan_for(preparations.specs()))
         required = tuple(column.name for column in page.columns if column.required)
-        return Facts(digest, page.cohort.model_dump(mode="json"), required, engine)
+        inputs = {one.name: one.optional for one in preparations.inputs}
+        return Facts(digest, page.cohort.model_dump(mode="json"), required, engine, page.kind, inputs)
 
     def load(self, path: StoragePath) -> Predictor:
         from meddx.predict.bundle import Bundle

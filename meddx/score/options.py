@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from meddx.yamlconf import Options
+from meddx.yamlconf import Options, Texts
 
 
 def _share(value: Any) -> Any:
@@ -23,3 +23,5 @@ class ScoringOptions(Options):
     )
     outside_cohort: Literal["mark", "score"] = Field("mark", description="mark: a row without probabilities; score: scored and marked")
     unit_mb: int = Field(48, ge=1, le=512, description="size of the commit unit, about, in MB")
+    outputs: tuple[Literal["embedding"], ...] = Field((), description="more columns: embedding, what the network makes of a case")
+    without: Texts = Field((), description="optional inputs that are hidden from the model")

@@ -12,15 +12,24 @@ from meddx.score.options import ScoringOptions
 from meddx.score.plan import FOLDER, Generation, Owner, Plan, draw_up
 from meddx.score.sources import Broken, SourceFile, find_root, list_files, read_footers
 from meddx.score.units import MB, Piece, Unit
-from meddx.score.worker import ID, UnitScorer
+from meddx.score.worker import ID, UnitScorer, scorer_of
 from meddx.storage import FileInfo, StoragePath
 
 SAMPLE_ROWS = 256
+LATER = ("outputs", "without")  # rules that the first outputs did not know
 
 
 def owner_of(facts: Facts, options: ScoringOptions) -> Owner:
-    """What an output of this bundle under these rules belongs to."""
-    return Owner(facts.digest, options.model_dump(mode="json"), facts.cohort, facts.engine)
+    """What an output of this bundle under these rules belongs to.  RecipeError for rules that the bundle cannot follow.
+
+    A rule that came later is left out where it asks for nothing, so that outputs from before it go on.
+    """
+    facts.check_wishes(options.without, options.outputs)
+    page = options.model_dump(mode="json")
+    for name in LATER:
+        if wished := sorted(set(page.pop(name))):
+            page[name] = wished
+    return Owner(facts.digest, page, facts.cohort, facts.engine)
 
 
 def make_plan(
@@ -58,7 +67,7 @@ def check(
         f"units {len(units):,}: done {len(units) - len(left):,}, to do {len(left):,} with {sum(unit.rows for unit in left):,} rows",
     ]
     if left:
-        lines.append(_sample(UnitScorer(bundles.load(bundle), find_root(data), facts.required, options.outside_cohort == "score"), left[0]))
+        lines.append(_sample(scorer_of(bundles.load(bundle), find_root(data), facts.required, options), left[0]))
     return [*lines, _expected(out, sum(unit.rows for unit in left))]
 
 

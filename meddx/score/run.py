@@ -58,7 +58,7 @@ def score(
     else:
         token = uuid4().hex
         stamp = ledger.Stamp(plan.digests, owner.bundle, owner.rules, token, owner.engine)
-        job = Job(bundle, find_root(data), out, stamp, options.outside_cohort == "score", facts.required, bundles)
+        job = Job(bundle, find_root(data), out, stamp, options, facts.required, bundles)
         tasks = make_tasks(plan.units.values(), ledger.read_parts(out, plan, published), token)
         failures = _work(job, plan, tasks, workers, address, log, recorder)
         _describe(recorder, plan, bundle, data, workers)

@@ -15,8 +15,9 @@ from typing import Any, Literal
 from meddx.errors import IncompleteError, StorageError
 from meddx.score import failpoints, ledger
 from meddx.score.bundles import Bundles
+from meddx.score.options import ScoringOptions
 from meddx.score.units import Piece, Task, Unit
-from meddx.score.worker import UnitFailed, UnitScorer
+from meddx.score.worker import UnitFailed, scorer_of
 from meddx.storage import StoragePath
 
 RETRY_AFTER = (0.2, 1.0)  # seconds, with jitter; the storage layer has its own retries below these
@@ -31,7 +32,7 @@ class Job:
     root: StoragePath
     out: StoragePath
     stamp: ledger.Stamp
-    score_outside: bool
+    options: ScoringOptions
     required: tuple[str, ...]
     bundles: Bundles
 
@@ -56,7 +57,7 @@ class Runner:
         bundle = job.bundles.load(job.bundle)
         if bundle.digest != job.stamp.bundle:
             raise StorageError("the bundle changed while the job was running", str(job.bundle), "run the same command again")
-        self._scorer = UnitScorer(bundle, job.root, job.required, job.score_outside)
+        self._scorer = scorer_of(bundle, job.root, job.required, job.options)
 
     def run(self, task: Task) -> Iterator[Outcome]:
         """One outcome a unit, as it is done."""

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from meddx.errors import DataError
 from meddx.score import failpoints
 from meddx.score.bundles import Predictor
+from meddx.score.options import ScoringOptions
 from meddx.score.rows import Chunk, RowReader
 from meddx.score.sources import locate
 from meddx.score.units import Piece, Unit
@@ -47,6 +48,8 @@ class UnitScorer:
     root: StoragePath
     required: tuple[str, ...] = ()
     score_outside: bool = False
+    without: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._open: tuple[tuple[str, str, int], RowReader] | None = None
@@ -115,10 +118,10 @@ class UnitScorer:
 
     def _predict_known(self, table: pa.Table) -> pa.Table:
         try:
-            result = self.bundle.predict(table, score_outside=self.score_outside)
+            result = self.bundle.predict(table, score_outside=self.score_outside, without=self.without, outputs=self.outputs)
         except DataError:  # the bundle refuses these rows as a whole: a type that it cannot read, for instance
             return self._quarantine(table.num_rows, table, "input_refused")
-        schema = self.bundle.schema()
+        schema = self.bundle.schema(self.outputs)
         result = result.select(schema.names).cast(schema)
         if not result[ID].equals(table[ID]):
             raise UnitFailed("order_lost", "the bundle did not return the rows it was given")
@@ -128,7 +131,7 @@ class UnitScorer:
         """Rows without an answer: the reason, and their ids as far as they are known."""
         known = {} if ids is None else {name: _with_text_ids(ids)[name] for name in (ID, PATIENT) if name in ids.column_names}
         fixed = {"status": "quarantined", "error": reason, "bundle": self.bundle.digest}
-        schema = self.bundle.schema()
+        schema = self.bundle.schema(self.outputs)
         columns = [
             known[field.name] if field.name in known
             else pa.repeat(pa.scalar(fixed[field.name], field.type), rows) if field.name in fixed
@@ -136,6 +139,11 @@ class UnitScorer:
             for field in schema
         ]  # fmt: skip
         return pa.table(columns, schema=schema)
+
+
+def scorer_of(bundle: Predictor, root: StoragePath, required: tuple[str, ...], options: ScoringOptions) -> UnitScorer:
+    """The bundle under these rules."""
+    return UnitScorer(bundle, root, required, options.outside_cohort == "score", options.without, options.outputs)
 
 
 def _with_text_ids(table: pa.Table) -> pa.Table:

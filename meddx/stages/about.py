@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from meddx.stages.run import Run
 from meddx.storage import StoragePath
 
 if TYPE_CHECKING:
-    from meddx.stages.compare import Judged
+    from meddx.stages.judged import Judged
 
 
 def about_page(
@@ -44,7 +44,7 @@ def about_page(
         question=tuple(line for line in question.splitlines() if line.strip()),
         fingerprint=recorder.fingerprint,
         dataset_digest=dataset.digest,
-        bundles={one.name: one.digest for one in judged},
+        bundles={one.name: one.digest for one in judged if not one.without},
         versions=record.versions(),
         seconds=float(recorder.as_dict()["seconds"]),
         opened=opened,
@@ -56,9 +56,58 @@ def about_page(
     )
     page = write_page(comparison, about, run.comparison)
     recorder.add_input("dataset", run.dataset, dataset.digest)
-    for one in judged:
+    for one in (one for one in judged if not one.without):
         recorder.add_input(f"bundle {one.name}", run.bundle(one.name), one.digest)
     recorder.counts = {"test": counts.parts["test"], "opened": opened, "read": counts.read}
+    recorder.write(run.comparison)
+    return page
+
+
+def about_folds(
+    run: Run,
+    dataset: Dataset,
+    split: Split,
+    manifests: Mapping[str, tuple[dict[str, Any], str]],
+    comparison: dict[str, Any],
+    *,
+    opened: int,
+    question: str,
+    recorder: record.Recorder,
+) -> StoragePath:
+    """As `about_page`, for a page with folds: every labelled case was held out once a repeat."""
+    recipe, read = run.recipe, dataset.record["counts"]
+    held = len(split.rows("train"))
+    counts = Counts(
+        read=read["read"],
+        quarantined_at_ingest=read["quarantined"],
+        outside_cohort=len(split.rows("outside", labelled=False)),
+        unlabelled=len(split.rows("train", labelled=False)) - held,
+        parts={"folds": held},
+        scored=int(comparison["cases"]["compared"]),
+        missing_predictions=int(comparison["cases"]["left_out"]),
+        dropped=len(split.rows("dropped", labelled=False)),
+    )
+    how = f"{len(set(split.folds[:, 0].tolist()) - {-1})} folds by {recipe.split.by}" if split.folds is not None else ""
+    about = About(
+        title=recipe.name,
+        question=tuple(line for line in question.splitlines() if line.strip()),
+        fingerprint=recorder.fingerprint,
+        dataset_digest=dataset.digest,
+        bundles={name: digest for name, (_, digest) in manifests.items()},
+        versions=record.versions(),
+        seconds=float(recorder.as_dict()["seconds"]),
+        opened=opened,
+        counts=counts,
+        split=f"{how}, {recipe.split.repeats} time(s), seed {recipe.split.seed}",
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        notes=(*split.messages, *_patient_notes(run)),
+        command=f"meddx compare <{recipe.name}.yaml>",
+    )
+    page = write_page(comparison, about, run.comparison)
+    recorder.add_input("dataset", run.dataset, dataset.digest)
+    for name, (_, digest) in manifests.items():
+        recorder.add_input(f"bundle {name}", run.bundle(name), digest)
+    recorder.counts = {"held_out": held, "opened": opened, "read": counts.read}
     recorder.write(run.comparison)
     return page
 

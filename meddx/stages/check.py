@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
@@ -12,14 +10,13 @@ from meddx.dataset.options import PARTS
 from meddx.dataset.split import Split
 from meddx.dataset.target import TargetCoder
 from meddx.inputs.prepare import fit
-from meddx.inputs.types import Prepared
 from meddx.recipe import Recipe
 from meddx.stages.ingest import ingest
 from meddx.stages.material import input_columns
 from meddx.stages.run import Log, Run
+from meddx.stages.show import lines_of, row
 
 SHOWN = 10
-WIDTH = 12
 
 
 def check(recipe: Recipe, *, log: Log) -> None:
@@ -39,11 +36,10 @@ def check(recipe: Recipe, *, log: Log) -> None:
     log(f"\n{sample.num_rows} cases of train, as the model will see them")
     for name, prepared in preparations.transform(sample).items():
         spec = preparations.specs()[name]
-        shown = _table_lines(name, spec, prepared, sample) if spec["kind"] == "table" else _image_lines(name, spec, prepared)
-        for line in shown:
+        for line in lines_of(name, recipe.inputs[name], spec, prepared, sample):
             log(line)
     for column in recipe.target.all_columns:
-        log(_row(f"target {column}", "", ["" if value is None else str(value) for value in sample.column(column).to_pylist()]))
+        log(row(f"target {column}", "", ["" if value is None else str(value) for value in sample.column(column).to_pylist()]))
 
 
 def part_lines(recipe: Recipe, dataset: Dataset, split: Split) -> list[str]:
@@ -51,11 +47,14 @@ def part_lines(recipe: Recipe, dataset: Dataset, split: Split) -> list[str]:
     coder = TargetCoder(recipe.target)
     table = dataset.table(list(dict.fromkeys(["patient_id", *recipe.target.all_columns])))
     lines = [f"{'part':<10} {'cases':>9} {'unlabelled':>11} {'patients':>9}   outcome among the labelled"]
-    for part in PARTS:
+    for part in PARTS if split.folds is None else ("train",):
         everyone, labelled = split.rows(part, labelled=False), split.rows(part)
         patients = len(set(table.column("patient_id").take(pa.array(everyone)).to_pylist()) - {None}) or "?"
         seen = "sealed until compare" if part == "test" else _outcome(coder, table.take(labelled))
         lines.append(f"{part:<10} {len(everyone):>9,} {len(everyone) - len(labelled):>11,} {patients:>9}   {seen}")
+    if split.folds is not None:
+        sizes = np.bincount(split.folds[split.folds[:, 0] >= 0, 0])
+        lines.append(f"folds: {len(sizes)}, {split.folds.shape[1]} time(s), of {', '.join(f'{size:,}' for size in sizes)} cases")
     for other in ("outside", "dropped"):
         number = len(split.rows(other, labelled=False))
         if number:
@@ -65,7 +64,10 @@ def part_lines(recipe: Recipe, dataset: Dataset, split: Split) -> list[str]:
 
 def _outcome(coder: TargetCoder, table: pa.Table) -> str:
     labels = coder.encode(table)
-    if coder.kind == "multiclass":
+    if coder.kind == "regression":
+        known = labels.values[labels.known]
+        return f"mean {known.mean():.4g}, deviation {known.std():.4g}" if len(known) else "none"
+    if coder.kind in ("multiclass", "ordinal"):
         counts = np.bincount(labels.values[labels.known], minlength=len(coder.classes))
         return ", ".join(f"{name} {count:,}" for name, count in zip(coder.classes, counts, strict=True))
     values, known = np.atleast_2d(labels.values.T), np.atleast_2d(labels.known.T)
@@ -75,35 +77,3 @@ def _outcome(coder: TargetCoder, table: pa.Table) -> str:
         for name, value, mask in zip(names, values, known, strict=True)
         if mask.any()
     )
-
-
-def _table_lines(name: str, spec: dict[str, Any], prepared: Prepared, sample: pa.Table) -> list[str]:
-    numbers, categories = spec["names"], spec["category_names"]
-    lines = [f"input {name}: {len(numbers)} numbers, {len(categories)} categories"]
-    for position, column in enumerate(numbers):
-        missing = prepared.arrays["missing"][:, position] > 0
-        raw = sample.column(column).to_pylist()
-        lines.append(_row(column, "number", ["(missing)" if gone else f"{value:.6g}" for value, gone in zip(raw, missing, strict=True)]))
-    for position, column in enumerate(categories):
-        codes = prepared.arrays["codes"][:, position]
-        raw = sample.column(column).to_pylist()
-        shown = [{0: "(missing)", 1: "(other)"}.get(int(code), str(value)) for code, value in zip(codes, raw, strict=True)]
-        lines.append(_row(column, f"of {spec['categories'][position] - 2}", shown))
-    return lines
-
-
-def _image_lines(name: str, spec: dict[str, Any], prepared: Prepared) -> list[str]:
-    pixels = prepared.arrays["pixels"]
-    lines = [f"input {name}: pictures of {spec['size']} x {spec['size']} pixels, {spec['channels']} channel(s), {pixels.dtype}"]
-    for what, numbers in (("darkest", pixels.min((1, 2, 3))), ("mean", pixels.mean((1, 2, 3))), ("brightest", pixels.max((1, 2, 3)))):
-        lines.append(
-            _row(what, "", [f"{number:.0f}" if there else "(none)" for number, there in zip(numbers, prepared.present, strict=True)])
-        )
-    for row, reason in prepared.errors.items():
-        lines.append(f"  case {row + 1} cannot be read: {reason}")
-    return lines
-
-
-def _row(label: str, kind: str, values: list[str]) -> str:
-    cells = [value if len(value) <= WIDTH else value[: WIDTH - 1] + "~" for value in values]
-    return f"  {label[:28]:<28} {kind:<8}" + "".join(f" {cell:>{WIDTH}}" for cell in cells)

@@ -1,4 +1,4 @@
-"""A fitted model and the calibrate part in, a bundle out: network and baselines go the same way from here."""
+"""A fitted model and logits of cases it did not learn from in, a bundle out: network and baselines go the same way from here."""
 
 from __future__ import annotations
 
@@ -36,45 +36,61 @@ class Fitted:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """What turns logits into answers: calibration and threshold as a bundle keeps them."""
+
+    calibration: dict[str, Any]
+    threshold: dict[str, Any]
+
+    def probabilities(self, head: Mapping[str, Any], logits: np.ndarray) -> np.ndarray:
+        return apply_calibration(self.calibration, head, logits)
+
+
 def finish(
     recipe: Recipe, name: str, fitted: Fitted, material: Material, path: StoragePath, about: Mapping[str, Any]
 ) -> tuple[str, dict[str, float]]:
     """Calibrate and choose the threshold on the calibrate part, measure on validate, write.  (digest, metrics on validate)"""
-    head, validate, calibrate = material.head, material.parts["validate"], material.parts["calibrate"]
-    logits = _logits(fitted.parts, material, calibrate.prepared)
-    calibration = fit_calibration(recipe.calibration, head, logits, calibrate.labels)
-    probabilities = apply_calibration(calibration, head, logits)
-    threshold = _threshold(recipe, name, head, probabilities, calibrate.labels)
-    seen = apply_calibration(calibration, head, _logits(fitted.parts, material, validate.prepared))
-    measured = _measure(head, seen, threshold, validate.labels)
-    digest = write_bundle(
+    validate, calibrate = material.parts["validate"], material.parts["calibrate"]
+    tuned = tune(recipe, name, material.head, logits_of(fitted.parts, material, calibrate.prepared), calibrate.labels)
+    measured = measure(material.head, tuned, logits_of(fitted.parts, material, validate.prepared), validate.labels)
+    return write(recipe, name, fitted, material, tuned, path, {**about, "validate": measured}), measured
+
+
+def write(recipe: Recipe, name: str, fitted: Fitted, material: Material, tuned: Tuned, path: StoragePath, about: Mapping[str, Any]) -> str:
+    """The bundle on storage; its digest."""
+    return write_bundle(
         path,
         name=name,
-        head=head,
+        head=material.head,
         preparations=material.preparations,
         predictor=fitted.parts,
-        calibration=calibration,
-        threshold=threshold,
+        calibration=tuned.calibration,
+        threshold=tuned.threshold,
         cohort=recipe.cohort,
         target=recipe.target.model_dump(mode="json"),
-        about={**about, **fitted.about, "validate": measured},
+        about={**about, **fitted.about},
         replace=True,
     )
-    return digest, measured
 
 
-def _threshold(recipe: Recipe, name: str, head: Mapping[str, Any], probabilities: np.ndarray, labels: Labels) -> dict[str, Any]:
-    """For the goal of the page.  A baseline that cannot reach it stays in the table, at Youden's point; its bundle keeps the reason."""
+def tune(recipe: Recipe, name: str, head: Mapping[str, Any], logits: np.ndarray, labels: Labels) -> Tuned:
+    """Calibration and threshold from logits and labels of cases that the model did not learn from, unweighted.
+
+    A baseline that cannot reach the goal of the page stays in the table, at Youden's point; its bundle keeps the reason.
+    """
+    calibration = fit_calibration(recipe.calibration, head, logits, labels)
+    probabilities = apply_calibration(calibration, head, logits)
     try:
-        return choose_thresholds(recipe.threshold, head, probabilities, labels)
+        return Tuned(calibration, choose_thresholds(recipe.threshold, head, probabilities, labels))
     except DataError as error:
         if name == recipe.model.name:
             raise
         chosen = choose_thresholds(ThresholdOptions(), head, probabilities, labels)
-        return {**chosen, "unreachable": error.what}
+        return Tuned(calibration, {**chosen, "unreachable": error.what})
 
 
-def _logits(parts: NetworkParts | EstimatorParts, material: Material, prepared: Mapping[str, Prepared]) -> np.ndarray:
+def logits_of(parts: NetworkParts | EstimatorParts, material: Material, prepared: Mapping[str, Prepared]) -> np.ndarray:
     """The engine's logits, of the planned shape: the same numbers that the bundle will give."""
     specs = material.preparations.specs()
     plan = plan_for(specs)
@@ -85,21 +101,33 @@ def _logits(parts: NetworkParts | EstimatorParts, material: Material, prepared: 
     encoders = {name: EncoderOptions.model_validate(one) for name, one in parts.encoders.items()}
     model = build_model(ModelOptions.model_validate(parts.model_options), encoders, specs, material.head)
     model.load_state_dict(parts.weights)
-    return network_logits(model, prepared, plan)
+    logits = network_logits(model, prepared, plan)
+    return logits if parts.offset is None else logits + np.asarray(parts.offset)
 
 
-def _measure(head: Mapping[str, Any], probabilities: np.ndarray, threshold: Mapping[str, Any], labels: Labels) -> dict[str, float]:
+def measure(head: Mapping[str, Any], tuned: Tuned, logits: np.ndarray, labels: Labels) -> dict[str, float]:
     """Every defined metric on the validate part; it picks `best` baselines, so that the test part need not."""
     truth = Truth(head["kind"], tuple(head["classes"]), labels.values, labels.known)
-    scores = ModelScores(probabilities, _decisions(head, threshold, probabilities))
+    scores = scores_of(head, tuned, logits)
     rows = labels.labelled
     numbers = numbers_for(truth, scores, rows)(one_weighting(None, int(rows.sum())))
     return {name: float(numbers[name][0]) for name in metrics_of(head["kind"]) if np.isfinite(numbers[name][0])}
 
 
-def _decisions(head: Mapping[str, Any], threshold: Mapping[str, Any], probabilities: np.ndarray) -> np.ndarray:
+def scores_of(head: Mapping[str, Any], tuned: Tuned, logits: np.ndarray, **more: Any) -> ModelScores:
+    """What the comparison looks at, of one model on the cases of `logits`."""
+    probabilities = tuned.probabilities(head, logits)
+    decisions = _decisions(head, tuned.threshold, probabilities)
+    return ModelScores(probabilities[:, 0] if head["kind"] in ("binary", "regression") else probabilities, decisions, **more)
+
+
+def _decisions(head: Mapping[str, Any], threshold: Mapping[str, Any], probabilities: np.ndarray) -> np.ndarray | None:
+    if head["kind"] == "regression":
+        return None
     if head["kind"] == "multiclass":
         return np.asarray(probabilities.argmax(axis=1))
+    if head["kind"] == "ordinal":  # the median class
+        return np.asarray((np.cumsum(probabilities, axis=1) >= 0.5 - 1e-12).argmax(axis=1))
     pages = [threshold["labels"][name] for name in head["classes"]] if head["kind"] == "multilabel" else [threshold]
     decided = (probabilities >= np.array([page["value"] for page in pages])).astype(np.int64)
     return decided if head["kind"] == "multilabel" else decided[:, 0]

@@ -51,10 +51,14 @@ class Run:
     @property
     def models(self) -> tuple[str, ...]:
         """Names of all models of the page: the network, then the baselines."""
-        return (self.recipe.model.name, *(one.kind for one in self.recipe.baseline_options))
+        return (self.recipe.model.name, *(one.label for one in self.recipe.baseline_options))
 
     def bundle(self, model: str) -> StoragePath:
         return self.root / "bundles" / model
+
+    @property
+    def folds(self) -> StoragePath:
+        return self.root / "folds"
 
     def predictions(self, model: str, digest: str) -> StoragePath:
         """One folder a bundle: a model trained anew never mixes with the old one's predictions."""

@@ -15,7 +15,8 @@ def score_run(recipe: Recipe, bundle: StoragePath, *, workers: int, log: Log) ->
 
     run = Run(recipe)
     manifest, digest = read_manifest(bundle)
-    out = run.predictions(manifest["name"], digest)
+    hidden = "".join(f"-without-{name}" for name in recipe.scoring.without)
+    out = run.predictions(f"{manifest['name']}{hidden}", digest)
     score(bundle, run.dataset, out, options=recipe.scoring, workers=workers, log=log)
     return out
 

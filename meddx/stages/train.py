@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
-
-from meddx import cluster, yamlconf
+from meddx import yamlconf
 from meddx.dataset.open import Dataset
 from meddx.dataset.split import Split
 from meddx.dataset.testlog import times_opened
 from meddx.errors import MeddxError
-from meddx.models.options import BaselineOptions
-from meddx.predict.estimators import EstimatorParts
-from meddx.predict.networks import NetworkParts
 from meddx.recipe import Recipe
 from meddx.record import Recorder
 from meddx.stages.console import Clock, working
-from meddx.stages.finish import Fitted, finish
+from meddx.stages.finish import finish
+from meddx.stages.fit import fit_baseline, fit_network, start_digest
+from meddx.stages.folds import train_by_folds
 from meddx.stages.ingest import ingest
-from meddx.stages.material import LEARN, Material, gather
+from meddx.stages.material import LEARN, Material, about_of, gather
 from meddx.stages.run import SPLIT_BLOCKS, TRAIN_BLOCKS, Log, Run, read_manifest
 from meddx.storage import StoragePath
 
@@ -39,9 +35,11 @@ def train(recipe: Recipe, *, log: Log, fresh: bool = False) -> list[StoragePath]
     for model in run.models:
         if model not in todo:
             log(f"{model}: trained already, nothing to do ({run.bundle(model)})")
-    if todo:
+    if todo and split.folds is not None:
+        train_by_folds(recipe, {model: wanted[model] for model in todo}, dataset, split, fresh=fresh, log=log)
+    elif todo:
         with working("preparing the cases"):
-            material = gather(recipe, dataset, split, log=log)
+            material = gather(recipe, dataset, {part: split.rows(part) for part in LEARN}, log=log)
         log("cases: " + ", ".join(f"{part} {len(material.parts[part].rows):,}" for part in LEARN))
         for model in todo:
             _train_one(recipe, model, wanted[model], material, (dataset, split), fresh=fresh, log=log)
@@ -52,9 +50,10 @@ def train(recipe: Recipe, *, log: Log, fresh: bool = False) -> list[StoragePath]
 def fingerprint_of(recipe: Recipe, model: str, dataset: Dataset, split: Split) -> str:
     """What a bundle was made from: the page's blocks that matter to it, the dataset and the split."""
     if model == recipe.model.name:
-        page: Any = recipe.fingerprint(*TRAIN_BLOCKS)
+        start = start_digest(recipe.training)
+        page: Any = [recipe.fingerprint(*TRAIN_BLOCKS), start] if start else recipe.fingerprint(*TRAIN_BLOCKS)
     else:
-        options = next(one for one in recipe.baseline_options if one.kind == model)
+        options = next(one for one in recipe.baseline_options if one.label == model)
         page = [recipe.fingerprint(*SPLIT_BLOCKS, "calibration", "threshold"), options.model_dump(mode="json"), recipe.training.seed]
     return yamlconf.fingerprint([page, dataset.digest, split.meta["parquet"]])
 
@@ -75,80 +74,18 @@ def _train_one(
     dataset, split = made_from
     run, clock, recorder = Run(recipe), Clock(), Recorder("train", fingerprint)
     if model == recipe.model.name:
-        fitted = _fit_network(recipe, material, fingerprint, fresh=fresh, log=log)
+        fitted = fit_network(recipe, material, recipe.training, run.training / fingerprint, fingerprint, fresh=fresh, log=log)
     else:
-        options = next(one for one in recipe.baseline_options if one.kind == model)
         with working(f"fitting {model}"):
-            fitted = _fit_baseline(options, material, seed=recipe.training.seed)
+            fitted = fit_baseline(recipe, model, material)
     counts = {part: len(material.parts[part].rows) for part in LEARN}
-    about = {
-        "fingerprint": fingerprint,
-        "role": "network" if model == recipe.model.name else "baseline",
-        "recipe": recipe.name,
-        "dataset": dataset.digest,
-        "split": split.meta["parquet"],
-        "cases": counts,
-        "prevalence": _prevalence(material),
-    }
+    about = about_of(recipe, model, fingerprint, dataset, split, material)
     digest, measured = finish(recipe, model, fitted, material, run.bundle(model), about)
     recorder.add_input("dataset", run.dataset, dataset.digest)
     recorder.counts = counts
     recorder.more = {"bundle": digest, "model": model, "validate": measured, "history": fitted.history}
     recorder.write(run.bundle(model))
     log(f"{model}: validate {_numbers(measured)}; {clock.seconds:.1f} s; bundle {digest}")
-
-
-def _fit_network(recipe: Recipe, material: Material, fingerprint: str, *, fresh: bool, log: Log) -> Fitted:
-    from meddx.train.run import TrainData, train_network
-
-    train_part, validate = material.parts["train"], material.parts["validate"]
-    data = TrainData(
-        train=_arrays(train_part.prepared),
-        train_labels=train_part.labels,
-        train_ids=train_part.rows,
-        validate=_arrays(validate.prepared),
-        validate_labels=validate.labels,
-    )
-    specs = material.preparations.specs()
-    with cluster.connect() if recipe.training.workers else nullcontext():
-        trained = train_network(
-            data,
-            model=recipe.model,
-            encoders=recipe.encoders,
-            specs=specs,
-            head=material.head,
-            options=recipe.training,
-            run_dir=Run(recipe).training / fingerprint,
-            fingerprint=fingerprint,
-            fresh=fresh,
-            log=log,
-        )
-    about = {"best_epoch": trained.best_epoch, "training": recipe.training.model_dump(mode="json")}
-    encoders = {name: one.model_dump(mode="json") for name, one in recipe.encoders.items()}
-    return Fitted(NetworkParts(recipe.model.model_dump(mode="json"), encoders, trained.weights), about, trained.history)
-
-
-def _fit_baseline(options: BaselineOptions, material: Material, *, seed: int) -> Fitted:
-    from meddx.models.baselines import fit_baseline
-
-    part = material.parts["train"]
-    estimator = fit_baseline(
-        options, material.preparations.specs(), part.prepared, part.labels, material.head, seed=seed, groups=part.patients
-    )
-    return Fitted(EstimatorParts(options.kind, estimator))
-
-
-def _arrays(prepared: Any) -> dict[str, dict[str, np.ndarray]]:
-    return {name: {**one.arrays, "present": one.present} for name, one in prepared.items()}
-
-
-def _prevalence(material: Material) -> list[float]:
-    """Share of each class (multilabel: of each label; binary: of the positive class) among the labelled cases of train."""
-    labels = material.parts["train"].labels
-    if material.head["kind"] == "multiclass":
-        return [float(np.mean(labels.values[labels.known] == number)) for number in range(len(material.head["classes"]))]
-    values, known = np.atleast_2d(labels.values.T), np.atleast_2d(labels.known.T)
-    return [float(value[mask].mean()) for value, mask in zip(values, known, strict=True)]
 
 
 def _numbers(validate: dict[str, float]) -> str:

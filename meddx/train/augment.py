@@ -27,9 +27,10 @@ class Changes:
     brightness: np.ndarray
 
 
-def draw(options: AugmentOptions, seed: int, epochs: np.ndarray, rows: np.ndarray, aspect: float = 1.0) -> Changes:
-    """Draw the changes of n pictures.  `epochs`, `rows`: int64 [n]; `aspect`: height / width."""
-    chance = uniforms(_DRAWS, AUGMENT, seed, epochs, rows)
+def draw(options: AugmentOptions, seed: int, epochs: np.ndarray, rows: np.ndarray, *place: int, aspect: float = 1.0) -> Changes:
+    """Draw the changes of n pictures.  `epochs`, `rows`: int64 [n]; `place`: of the picture in its case, where there are several;
+    `aspect`: height / width."""
+    chance = uniforms(_DRAWS, AUGMENT, seed, epochs, rows, *place)
     either = 2 * chance - 1  # -1..1
     mirror = np.where(options.flip & (chance[:, 0] < 0.5), -1.0, 1.0)
     angle = np.deg2rad(options.rotate) * either[:, 1]

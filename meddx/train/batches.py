@@ -45,11 +45,24 @@ class Loader:
         for name, spec in self.specs.items():
             if spec.get("kind") == "image":
                 pixels = batch[name]["pixels"]
-                changes = draw(options.augment, options.seed, epochs, ids, aspect=pixels.shape[-2] / pixels.shape[-1])
                 pixels = pixels.double() if self.machine.precision == "fp64" else pixels
-                batch[name]["pixels"] = augment(pixels, changes, options.augment, float(spec.get("max", 255)))
+                largest = float(spec.get("max", 255))
+                if pixels.ndim == 4:
+                    batch[name]["pixels"] = _changed(pixels, ids, epochs, options, largest)
+                    continue
+                # Several pictures a case, [b, m, c, h, w]: each has its own changes, drawn by the case and the picture's place.
+                pictures = [_changed(picture, ids, epochs, options, largest, place) for place, picture in enumerate(pixels.unbind(1))]
+                batch[name]["pixels"] = torch.stack(pictures, 1)
         return batch
 
     def _tensor(self, array: np.ndarray, rows: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(np.take(array, rows, axis=0)).to(self.machine.device)
         return tensor.double() if self.machine.precision == "fp64" and tensor.is_floating_point() else tensor
+
+
+def _changed(
+    pixels: torch.Tensor, ids: np.ndarray, epochs: np.ndarray, options: TrainingOptions, largest: float, *place: int
+) -> torch.Tensor:
+    """Pixels [b, c, h, w] changed as (seed, epoch, id), and the picture's place within the case, say."""
+    changes = draw(options.augment, options.seed, epochs, ids, *place, aspect=pixels.shape[-2] / pixels.shape[-1])
+    return augment(pixels, changes, options.augment, largest)

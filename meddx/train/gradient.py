@@ -47,6 +47,15 @@ class FlatGradient:
     def loss(self) -> torch.Tensor:
         return self.vector[-1]
 
+    def clip(self, largest: float) -> None:
+        """Shorten the gradient of all parameters together to this norm, where it is longer; 0: leave it.
+
+        Called on the summed gradient, which is the same on every rank: so is what comes out.
+        """
+        norm = float(torch.linalg.vector_norm(self.vector[:-1], dtype=torch.float64)) if largest else 0.0
+        if norm > largest:
+            self.vector[:-1] *= largest / norm
+
 
 class SharedBuffers:
     """A model's buffers: reset before each shard, then moved by the mean of what the shards did to them."""
@@ -89,7 +98,7 @@ class SharedBuffers:
 
 @dataclass(frozen=True)
 class GradientStep:
-    """Everything that one step needs.  `class_weights`: as the head wants them, or None."""
+    """Everything that one step needs.  `class_weights`: as the head wants them, or None; `focal`: the power of focal loss."""
 
     task: Task
     model: nn.Module
@@ -100,6 +109,7 @@ class GradientStep:
     flat: FlatGradient
     buffers: SharedBuffers
     class_weights: torch.Tensor | None
+    focal: float = 0.0
 
     def __call__(self, step: int) -> float:
         """Fill the gradient of this step; the batch's mean loss comes back."""
@@ -117,6 +127,7 @@ class GradientStep:
             if shared:
                 self.buffers.collect()
         self.communicator.sum(self.flat.vector)
+        self.flat.clip(self.task.options.clip)
         if shared:
             self.buffers.publish(self.communicator, len(pieces))
         return float(self.flat.loss)
@@ -126,7 +137,7 @@ class GradientStep:
         batch = self.loader.augmented(rows, self.ids[rows], epochs, self.task.options)
         with self.loader.machine.autocast():
             logits = self.model(batch)
-        loss, _ = self.task.head.loss(logits.to(self.flat.vector.dtype), *self.loader.targets(rows), self.class_weights)
+        loss, _ = self.task.head.loss(logits.to(self.flat.vector.dtype), *self.loader.targets(rows), self.class_weights, self.focal)
         share = loss / total
         share.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -146,6 +157,5 @@ def denominator(head: Head, labels: torch.Tensor, known: torch.Tensor, class_wei
     Every rank holds all labels (they are small), so the sum over shards needs no message.  A batch without one known label
     has the loss 0 / 1.
     """
-    nothing = torch.zeros((len(labels), head.n_outputs), device=labels.device, dtype=torch.float64)
-    _, total = head.loss(nothing, labels, known, None if class_weights is None else class_weights.double())
+    total = head.denominator(labels, known, class_weights)
     return torch.where(total > 0, total, torch.ones_like(total))

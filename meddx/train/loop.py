@@ -17,29 +17,36 @@ from meddx.train.batches import Loader
 from meddx.train.checkpoint import CheckpointStore, Snapshot
 from meddx.train.communicate import Communicator, agree
 from meddx.train.gradient import FlatGradient, GradientStep, SharedBuffers
+from meddx.train.imbalance import settle
 from meddx.train.machine import Machine, device, native_bf16, precision, threads
 from meddx.train.optimizer import build_optimizer, optimizer_tensors, rate, restore_optimizer, set_rate
 from meddx.train.sampler import Stream
 from meddx.train.seeds import WEIGHTS, seed_of
 from meddx.train.task import Task, TrainData
-from meddx.train.validate import check_labels, gathered_logits, scores
+from meddx.train.transfer import Start, freeze, take
+from meddx.train.validate import BETTER, check_labels, gathered_logits, scores
 
 OnStep = Callable[[int, float], None]
 
 
 @dataclass
 class Progress:
-    """Everything about a run but its tensors; the JSON half of a checkpoint."""
+    """Everything about a run but its tensors; the JSON half of a checkpoint.
+
+    `offset`: what is added to the logits of unweighted cases; `notes`: for the log; `made`: what was done to imbalance and weights.
+    """
 
     step: int = 0
     epoch: int = 0
     best_epoch: int = 0
     best_step: int = 0
     best_score: float | None = None
+    offset: list[float] | None = None
     finished: bool = False
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
     exact: dict[str, Any] = field(default_factory=dict)
 
 
@@ -56,9 +63,10 @@ def fit(
     """Train to the end, or from the newest whole checkpoint to the end.  All ranks call it; rank 0 writes and logs.
 
     `cpus`: threads of this rank; `on_step(step, loss)` after each step.  The result lies in `store`.
-    Raises DataError when the validate part cannot choose an epoch, or when the loss is no longer a number.
+    Raises DataError when the validate part cannot choose an epoch, or when the loss is no longer a number; RecipeError when the
+    target, or the network, cannot have what the options ask for.
     """
-    check_labels(data.validate_labels, task.options.stop_on)
+    check_labels(data.validate_labels, task.options.stop_on, task.head)
     snapshot, notes = store.newest()
     if not agree(communicator, snapshot.step if snapshot else -1, device(task.options)):
         next_step = "put the run's folder on storage that all nodes share"
@@ -89,11 +97,12 @@ class RankRun:
     ) -> None:
         self.task, self.communicator, self.store, self.machine = task, communicator, store, machine
         self.log = log if communicator.rank == 0 else lambda line: None
-        self.model = _network(task, machine, communicator)
+        self.imbalance = settle(task.options, task.head, data.train_labels)
+        self.model, changes = _network(task, machine, communicator, data.start)
         self.optimizer = build_optimizer(self.model, task.options)
         self.train = Loader(data.train, data.train_labels, task.specs, machine)
         self.validate = Loader(data.validate, data.validate_labels, task.specs, machine)
-        self.stream = Stream(len(self.train), task.options.batch, task.options.epochs, task.options.seed)
+        self.stream = Stream(len(self.train), task.options.batch, task.options.epochs, task.options.seed, self.imbalance.members)
         self.gradient = GradientStep(
             task=task,
             model=self.model,
@@ -103,16 +112,22 @@ class RankRun:
             communicator=communicator,
             flat=FlatGradient(self.model),
             buffers=SharedBuffers(self.model),
-            class_weights=_class_weights(task, data, machine),
+            class_weights=_on_device(self.imbalance.class_weights, machine),
+            focal=self.imbalance.focal,
         )
-        self.progress = Progress()
+        offset = None if self.imbalance.offset is None else list(self.imbalance.offset)
+        self.progress = Progress(offset=offset, made=[line for line in (*changes, self.imbalance.words) if line])
 
     def resume(self, snapshot: Snapshot | None, notes: list[str]) -> None:
         """Take up where a checkpoint stopped; say so, and whether what follows can be equal bit for bit."""
         for note in notes:
             self.log(note)
         now = self._exact()
-        if snapshot is not None:
+        if snapshot is None:
+            notes = [*notes, *self.progress.made]
+            for line in self.progress.made:
+                self.log(line)
+        else:
             self._restore(snapshot.tensors)
             self.progress = Progress(**snapshot.state)
             changed = [f"{key} {now[key]} instead of {was}" for key, was in self.progress.exact.items() if now.get(key) != was]
@@ -150,7 +165,7 @@ class RankRun:
         return loss
 
     def _end_epoch(self, loss: float) -> None:
-        """Validate, judge, publish."""
+        """Validate on unweighted cases, judge, publish."""
         if not np.isfinite(loss):
             raise DataError(
                 f"training diverged in epoch {self.progress.epoch}: the loss is not a number",
@@ -158,16 +173,17 @@ class RankRun:
                 "lower training.lr, or look for extreme values in the inputs",
             )
         logits = gathered_logits(self.model, self.validate, self.communicator, self.task.head.n_outputs, self.task.options.batch)
-        measured = scores(self.task.head, logits, self.validate.labels)
         progress, options = self.progress, self.task.options
-        sign = 1 if options.stop_on == "auroc" else -1
-        score = sign * measured[options.stop_on]
-        if progress.best_score is None or score > progress.best_score:
+        measured = scores(self.task.head, logits if progress.offset is None else logits + np.array(progress.offset), self.validate.labels)
+        last = options.stop_on == "last"
+        score = 0.0 if last else BETTER[options.stop_on] * measured[options.stop_on]
+        if last or progress.best_score is None or score > progress.best_score:
             progress.best_score, progress.best_epoch, progress.best_step = score, progress.epoch, progress.step
         waited = progress.epoch - progress.best_epoch
         progress.finished = progress.step >= self.stream.steps or 0 < options.patience <= waited
-        entry = {"epoch": progress.epoch, "step": progress.step, "train_loss": loss, **measured, "seconds": round(progress.seconds, 3)}
-        progress.history.append({**entry, "auroc": measured["auroc"] if np.isfinite(measured["auroc"]) else None})
+        defined = {name: number if np.isfinite(number) else None for name, number in measured.items() if name != "log_loss"}
+        entry = {"epoch": progress.epoch, "step": progress.step, "train_loss": loss, "log_loss": measured["log_loss"], **defined}
+        progress.history.append({**entry, "seconds": round(progress.seconds, 3)})
         self._publish()
         self.log(progress_line(progress.history[-1], options.epochs, best=waited == 0))
 
@@ -198,25 +214,29 @@ class RankRun:
 
 def progress_line(entry: dict[str, Any], epochs: int, best: bool) -> str:
     """One line of the log for one epoch."""
-    area = "" if entry["auroc"] is None else f"  auroc {entry['auroc']:.4f}"
+    found = [f"  {name} {entry[name]:.4f}" for name in ("log_loss", "auroc", "f1", "kappa", "mae") if entry.get(name) is not None]
     where = f"epoch {entry['epoch']}/{epochs}  step {entry['step']}  loss {entry['train_loss']:.4f}"
-    return f"{where}  validate: log_loss {entry['log_loss']:.4f}{area}  {entry['seconds']:.0f} s{'  best' if best else ''}"
+    return f"{where}  validate:{''.join(found)[1:]}  {entry['seconds']:.0f} s{'  best' if best else ''}"
 
 
-def _class_weights(task: Task, data: TrainData, machine: Machine) -> torch.Tensor | None:
-    if task.options.imbalance == "none":
+def _on_device(weights: np.ndarray | None, machine: Machine) -> torch.Tensor | None:
+    if weights is None:
         return None
-    weights = task.head.balanced_weights(data.train_labels.values, data.train_labels.known)
     return torch.from_numpy(weights).to(machine.device, torch.float64 if machine.precision == "fp64" else torch.float32)
 
 
-def _network(task: Task, machine: Machine, communicator: Communicator) -> nn.Module:
-    """The same first weights on every rank: drawn from the seed, and copied from rank 0 all the same."""
+def _network(task: Task, machine: Machine, communicator: Communicator, start: Start | None) -> tuple[nn.Module, list[str]]:
+    """The same first weights on every rank: drawn from the seed or taken from elsewhere, and copied from rank 0 all the same.
+
+    With a line in words for each thing that was taken or frozen.
+    """
     torch.manual_seed(seed_of(WEIGHTS, task.options.seed))
     model = task.network()
+    changes = take(model, start) if start else []
     model = model.to(machine.device, torch.float64) if machine.precision == "fp64" else model.to(machine.device)
     if any(spec.get("kind") == "image" for spec in task.specs.values()):
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for tensor in model.state_dict().values():
         communicator.copy_first(tensor)
-    return model.train()
+    model.train()
+    return model, [*changes, *freeze(model, task.options.freeze)]

@@ -19,7 +19,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.torch.config import _TorchBackend
 
 from meddx.cluster import cpus_per_worker
-from meddx.errors import ClusterError, DataError
+from meddx.errors import ClusterError, DataError, RecipeError
 from meddx.progress import advance
 from meddx.storage import StoragePath
 from meddx.train.checkpoint import CheckpointStore
@@ -51,7 +51,7 @@ def run_on_workers(
     """Run `job` on each of `workers` equal ranks and return what rank 0 returned.
 
     `folder`: for Ray's own bookkeeping, on storage that all nodes share; `meanwhile` is called about twice a second in this thread.
-    Raises the job's DataError as it is, and ClusterError when workers fail more than MAX_FAILURES times.
+    Raises the job's DataError or RecipeError as it is, and ClusterError when workers fail more than MAX_FAILURES times.
     """
     cpus = cpus_per_worker(workers, gpu=gpu)
     trainer = TorchTrainer(
@@ -67,7 +67,7 @@ def run_on_workers(
         ),
     )
     answer = _fit_in_thread(trainer, meanwhile)
-    if isinstance(answer, DataError):
+    if isinstance(answer, DataError | RecipeError):
         raise answer
     return answer
 
@@ -77,12 +77,13 @@ def _fit_rank(task: Task, store: CheckpointStore, communicator: Communicator, da
 
 
 def _worker(config: dict[str, Any]) -> Any:
-    """One rank.  What is wrong with the data is wrong on every rank and stays wrong: it is returned, so that Ray does not retry."""
+    """One rank.  What is wrong with the data or the recipe is wrong on every rank and stays wrong: it is returned, so that Ray
+    does not retry."""
     context = ray.train.get_context()
     communicator = Group(context.get_world_rank(), context.get_world_size())
     try:
         return config["job"](communicator, ray.get(config["payload"]), config["cpus"])
-    except DataError as error:
+    except (DataError, RecipeError) as error:
         return error
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from meddx.yamlconf import Options
+from meddx.yamlconf import Options, Texts
 
 
 class AugmentOptions(Options):
@@ -30,8 +30,16 @@ class TrainingOptions(Options):
     lr: float = Field(1e-3, gt=0, description="peak learning rate (AdamW)")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the steps with rising rate; cosine to 0 after")
-    imbalance: Literal["none", "class_weights"] = Field("none", description="weights in the loss; calibration undoes the shift")
-    stop_on: Literal["log_loss", "auroc"] = Field("log_loss", description="the validate number that picks the best epoch")
+    imbalance: Literal["none", "class_weights", "balanced_sampling", "focal"] = Field(
+        "none", description="weights or sampling, undone by an offset that is known exactly; or focal loss, undone by calibration"
+    )
+    focal: float = Field(2.0, ge=0, description="focal loss: the power of (1 - p)")
+    stop_on: Literal["log_loss", "auroc", "f1", "kappa", "last"] = Field(
+        "log_loss", description="the validate number that picks the best epoch, on unweighted cases; last: the last epoch"
+    )
+    clip: float = Field(0.0, ge=0, description="largest norm of a step's gradient; 0: as it comes")
+    start_from: str | None = Field(None, description="a bundle or a .safetensors file whose weights are taken where they fit")
+    freeze: Texts = Field((), description="weights that stay as they are: patterns such as film.* (input.layer)")
     patience: int = Field(0, ge=0, description="epochs without a better number before stopping; 0: never stop early")
     augment: AugmentOptions = Field(AugmentOptions(), description="random changes of pictures")
     precision: Literal["auto", "fp32", "bf16", "fp64"] = Field("auto", description="bf16 where the processor has it")

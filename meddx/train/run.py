@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from meddx.storage import StoragePath
 from meddx.train.checkpoint import CheckpointStore
 from meddx.train.options import TrainingOptions
 from meddx.train.task import Task, TrainData, Trained
+from meddx.train.transfer import read_start
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,15 +36,16 @@ def train_network(
 ) -> Trained:
     """Train one network and return the weights of its best epoch.
 
-    Resumes what it finds in `run_dir`; a finished run is read and returned; `fresh` starts anew.  `head`: {"kind", "classes"}.
+    Resumes what it finds in `run_dir`; a finished run is read and returned; `fresh` starts anew.  `head`: {"kind", "classes"},
+    for regression {"kind", "mean", "std"}; further keys are left alone.
     With `options.workers` above 0 a Ray cluster must be connected (`meddx.cluster.connect`), and `run_dir` must lie on storage that
-    all its nodes share.  Raises OutputError when `run_dir` holds the run of another fingerprint, DataError, ClusterError.
+    all its nodes share.  Raises OutputError when `run_dir` holds the run of another fingerprint, RecipeError, DataError, ClusterError.
     """
-    from meddx.models.heads import Head
+    from meddx.models.heads import make_head
 
     task = Task(
         network=partial(build_network, model, dict(encoders), dict(specs), head),
-        head=Head(head["kind"], tuple(head["classes"])),
+        head=make_head(head),
         specs=specs,
         options=options,
     )
@@ -61,6 +64,8 @@ def train_task(task: Task, data: TrainData, *, run_dir: StoragePath, fingerprint
         if done is not None:
             log(f"training was finished before: {len(done.history)} epochs, best {done.best_epoch}; nothing to do (--fresh starts anew)")
             return done
+    if task.options.start_from and data.start is None:
+        data = replace(data, start=read_start(task.options.start_from, tuple(task.specs)))
     if task.options.workers:
         from meddx.train.on_ray import train_on_ray
 
@@ -93,4 +98,11 @@ def _result(store: CheckpointStore) -> Trained | None:
     if best is None:
         return None
     weights = {place.removeprefix("model/"): tensor for place, tensor in best.tensors.items() if place.startswith("model/")}
-    return Trained(weights, last.state["history"], last.state["best_epoch"], last.state["seconds"])
+    return Trained(
+        weights,
+        last.state["history"],
+        last.state["best_epoch"],
+        last.state["seconds"],
+        last.state.get("offset"),
+        last.state.get("made", []),
+    )

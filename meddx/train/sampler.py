@@ -3,16 +3,19 @@
 The order is one endless stream, permutation(seed, 0), permutation(seed, 1), ...; step s takes rows [sB, (s+1)B) of it, so a
 batch may span two epochs, nothing is padded and no row is dropped.  A batch is cut into K fixed shards; a rank runs whole
 shards, in contiguous runs.  Nothing here depends on the number of workers except who runs which shard.
+
+Balanced: the endless stream has slots 0, 1, 2, ...; slot g belongs to class g mod C and is that class's draw g div C, and a
+class's draws go through its rows in one random order after another.  An epoch is as many slots as there are rows, shuffled.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
-from meddx.train.seeds import ORDER, counter_hash
+from meddx.train.seeds import CLASS_ORDER, ORDER, counter_hash
 
 
 @lru_cache(maxsize=3)
@@ -25,12 +28,17 @@ def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Stream:
-    """All rows of a training run, in order: `cases` rows, `epochs` times, `batch` a step."""
+    """All rows of a training run, in order: `cases` rows, `epochs` times, `batch` a step.
+
+    `members`: row numbers int64 of each class, to draw every class equally often; empty: every row once an epoch.
+    """
 
     cases: int
     batch: int
     epochs: int
     seed: int
+    members: tuple[np.ndarray, ...] = ()
+    _kept: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def length(self) -> int:
@@ -47,18 +55,45 @@ class Stream:
         return self.length if step >= self.steps - 1 else (step + 1) * self.batch
 
     def rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers and the epoch that each belongs to, int64 [b] each."""
+        """Row numbers and which pass over the row this is, int64 [b] each: the epoch, or balanced how often it came before."""
         positions = np.arange(step * self.batch, self.end(step), dtype=np.int64)
         epochs, offsets = np.divmod(positions, self.cases)
-        rows = np.empty_like(offsets)
+        rows, passes = np.empty_like(offsets), np.empty_like(offsets)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             inside = epochs == epoch
-            rows[inside] = permutation(self.cases, self.seed, epoch)[offsets[inside]]
-        return rows, epochs
+            order = permutation(self.cases, self.seed, epoch)[offsets[inside]]
+            if self.members:
+                drawn, times = self._balanced(epoch)
+                rows[inside], passes[inside] = drawn[order], times[order]
+            else:
+                rows[inside], passes[inside] = order, epoch
+        return rows, passes
+
+    def _balanced(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """(row, pass over it) of every slot of an epoch, int64 [cases] each."""
+        if epoch not in self._kept:
+            slots = np.arange(epoch * self.cases, (epoch + 1) * self.cases, dtype=np.int64)
+            draws, classes = np.divmod(slots, len(self.members))
+            rows, passes = np.empty_like(slots), np.empty_like(slots)
+            for place, members in enumerate(self.members):
+                inside = classes == place
+                if inside.any():
+                    times, offsets = np.divmod(draws[inside], len(members))
+                    orders = _orders(len(members), self.seed, place, np.arange(times[0], times[-1] + 1))
+                    rows[inside], passes[inside] = members[orders[times - times[0], offsets]], times
+            for old in list(self._kept)[:-1]:
+                self._kept.pop(old)
+            self._kept[epoch] = rows, passes
+        return self._kept[epoch]
 
     def epochs_done(self, steps: int) -> int:
         """Whole epochs that are over after so many steps."""
         return 0 if steps == 0 else self.end(steps - 1) // self.cases
+
+
+def _orders(n: int, seed: int, place: int, passes: np.ndarray) -> np.ndarray:
+    """The order of a class's n rows in some passes over them, int64 [passes, n]."""
+    return np.argsort(counter_hash(CLASS_ORDER, seed, place, passes[:, None], np.arange(n)[None, :]), axis=1, kind="stable")
 
 
 def shards(rows: int, pieces: int) -> list[slice]:

@@ -14,7 +14,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 # What a draw is for: a different first word, a different stream.
-ORDER, AUGMENT, SHARD, WEIGHTS = 1, 2, 3, 4
+ORDER, AUGMENT, SHARD, WEIGHTS, CLASS_ORDER = 1, 2, 3, 4, 5
 
 
 def counter_hash(*words: int | np.ndarray) -> np.ndarray:

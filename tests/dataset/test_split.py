@@ -308,3 +308,21 @@ def test_nothing_is_written_when_a_check_refuses(make_dataset: Make) -> None:
     with pytest.raises(LeakError):
         prepare(dataset, split=column_split())
     assert not (dataset.path / "split/split.parquet").exists()
+
+
+def test_a_split_by_time_leaves_a_gap_of_the_horizon(make_dataset: Make) -> None:
+    table = frame(patients=300, visits=1)
+    cuts = {"train": "2020-01-01", "validate": "2021-01-01", "calibrate": "2021-06-01", "test": "2021-12-01"}
+    case = CaseOptions(id="id", patient="who", predict_at="when")
+    asked = {"kind": "binary", "column": "y", "positive": ["1"], "negative": ["0"]}
+    split = SplitOptions.model_validate({"by": "time", "parts": cuts})
+    whole = prepare(make_dataset(table), case=case, split=split)
+    gap = prepare(make_dataset(table), case=case, split=split, target=TargetOptions.model_validate({**asked, "horizon": "30d"}))
+    decided = table.predict_at.to_numpy("datetime64[us]")
+    near = np.zeros(len(table), bool)
+    for start in list(cuts.values())[1:]:
+        begin = np.datetime64(start, "us")
+        near |= (decided < begin) & (decided > begin - np.timedelta64(30, "D"))
+    assert near.sum() > 10 and not (whole.parts == "dropped").any()
+    assert (gap.parts[near] == "dropped").all() and (gap.parts[~near] == whole.parts[~near]).all()
+    assert any("horizon reaches into the next part" in message for message in gap.messages)

@@ -77,3 +77,36 @@ def test_missing_column_names_the_nearest() -> None:
 
 def test_empty_table() -> None:
     assert binary(positive=[1], negative=[0]).encode(pa.table({"y": pa.array([], pa.string())})).values.shape == (0,)
+
+
+def test_classes_of_several_values_and_ordinal() -> None:
+    page = {"kind": "ordinal", "column": "y", "classes": {"none": ["0"], "some": ["1", "2"], "much": ["3"]}, "unlabelled": ["Q"]}
+    coder = TargetCoder(TargetOptions.model_validate(page))
+    labels = coder.encode(pa.table({"y": ["2", "0", "3", "Q", "1", None]}))
+    assert coder.classes == ("none", "some", "much")
+    assert labels.values.tolist() == [1, 0, 2, 0, 1, 0] and labels.known.tolist() == [True, True, True, False, True, False]
+    assert str(labels.values.dtype) == "int64"
+    with pytest.raises(ValueError, match="two classes"):
+        TargetOptions.model_validate({**page, "classes": {"a": ["0"], "b": ["0"]}})
+    with pytest.raises(ValueError, match="twice"):
+        TargetOptions.model_validate({**page, "classes": ["a", "b", "a"]})
+
+
+def test_amounts_of_a_regression() -> None:
+    coder = TargetCoder(TargetOptions.model_validate({"kind": "regression", "column": "y", "unlabelled": ["lost"]}))
+    labels = coder.encode(pa.table({"y": ["1.5", "", "lost", "-2"]}))
+    assert labels.values.tolist() == [1.5, 0, 0, -2] and labels.known.tolist() == [True, False, False, True]
+    assert coder.encode(pa.table({"y": [0.25, None]})).values.tolist() == [0.25, 0]
+    with pytest.raises(DataError, match="'high'"):
+        coder.encode(pa.table({"y": ["1", "high"]}))
+
+
+def test_a_case_followed_for_less_than_the_horizon_is_unlabelled_never_negative() -> None:
+    from datetime import UTC, datetime
+
+    page = {"kind": "binary", "column": "y", "positive": ["1"], "negative": ["0"], "horizon": "30d", "followed_until": "seen"}
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    seen = [datetime(2020, 1, 31, tzinfo=UTC), datetime(2020, 1, 30, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC), None]
+    table = pa.table({"y": ["0", "0", "1", "0"], "predict_at": [start] * 4, "seen": seen})
+    labels = TargetCoder(TargetOptions.model_validate(page)).encode(table)
+    assert labels.known.tolist() == [True, False, True, False]

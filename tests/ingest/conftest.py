@@ -39,10 +39,16 @@ def make(tmp_path: Path) -> Callable[..., Made]:
     def run(source: dict[str, Any], case: dict[str, Any] | None = None, text: tuple[str, ...] = (), out: str = "out", **more: Any) -> Made:
         folder = tmp_path / out
         options = CaseOptions(**(case or {"id": "id", "patient": "@case"}))
-        record = ingest(SourceOptions(**{**source, "path": str(source["path"])}), options, text, StoragePath.of(folder), **more)
+        joined = {name: SourceOptions(**{**one, "path": str(one["path"])}) for name, one in more.pop("joined", {}).items()}
+        record = ingest(
+            SourceOptions(**{**source, "path": str(source["path"])}), options, text, StoragePath.of(folder), joined=joined, **more
+        )
         table = pq.read_table(folder / "data")
         rows = pq.read_table(folder / "quarantine").to_pylist() if (folder / "quarantine").exists() else []
-        assert record["counts"] == {"read": table.num_rows + len(rows), "written": table.num_rows, "quarantined": len(rows)}
+        beside = sum(row["source"].startswith(tuple(f"{name}/" for name in joined)) for row in rows) if joined else 0
+        own = len(rows) - beside
+        assert record["counts"] == {"read": table.num_rows + own, "written": table.num_rows, "quarantined": own}
+        assert beside == sum(one["rejected"] for one in record.get("joined", {}).values())
         return Made(record, folder, table, rows)
 
     return run

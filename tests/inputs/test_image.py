@@ -104,3 +104,73 @@ def test_image_state_goes_through_json_exactly() -> None:
     for broken in ({**state, "bits": 12}, {**state, "size": 10**6}, {**state, "mean": []}, {}):
         with pytest.raises(BundleError):
             ImagePreparation.from_state(broken)
+
+
+def films(*rows: list[tuple[float, bytes | None]] | None) -> pa.Table:
+    kind = pa.list_(pa.struct([("@time", pa.float64()), ("image", pa.binary())]))
+    return pa.table(
+        {"films": pa.array([None if row is None else [{"@time": at, "image": data} for at, data in row] for row in rows], kind)}
+    )
+
+
+A, B, C = (png_bytes(seed) for seed in range(3))
+FILMS = films([(-3, A), (-2, B), (-1, C), (-0.5, None)], [(-1, B)], [], None, [(-2, A), (-1, b"text")])
+
+
+def of_films(**options: object) -> ImagePreparation:
+    return fitted_image(FILMS, **{"from": "films", **options})
+
+
+def single(data: bytes) -> np.ndarray:
+    return fitted_image().transform(pictures(data)).arrays["pixels"][0]
+
+
+def test_of_several_pictures_the_first_or_the_latest_is_seen() -> None:
+    made = of_films(many="latest").transform(FILMS)
+    np.testing.assert_array_equal(made.arrays["pixels"][0], single(C))
+    assert made.present.tolist() == [True, True, False, False, False] and made.errors == {4: "image_unreadable"}
+    first = of_films(many="first").transform(FILMS)
+    np.testing.assert_array_equal(first.arrays["pixels"][0], single(A))
+    assert first.present.tolist() == [True, True, False, False, True] and first.arrays["pixels"].shape == (5, 1, 16, 16)
+    assert of_films(many="first").spec()["many"] is None
+
+
+def test_several_pictures_are_kept_for_the_network_the_latest_so_many_in_order() -> None:
+    prep = of_films(many="attention", at_most=2)
+    made = prep.transform(FILMS)
+    assert made.arrays["pixels"].shape == (5, 2, 1, 16, 16) and prep.spec()["many"] == "attention" and prep.columns == ("films",)
+    assert made.arrays["items"].tolist() == [[True, True], [True, False], [False, False], [False, False], [True, False]]
+    np.testing.assert_array_equal(made.arrays["pixels"][0], [single(B), single(C)])
+    assert not made.arrays["pixels"][1, 1].any() and made.errors == {}  # one of two can be read
+    assert made.present.tolist() == [True, True, False, False, True]
+    assert prep.transform(films([(-1, b"text"), (-1, A[:40])])).errors == {0: "image_unreadable"}
+
+
+def test_a_picture_after_predict_at_changes_nothing() -> None:
+    prep = of_films(many="mean")
+    later = films([(-3, A), (-2, B), (-1, C), (0.1, A)], [(-1, B), (2, A)], [(1, A)], [], [(-2, A), (-1, b"text")])
+    for name, array in prep.transform(FILMS).arrays.items():
+        np.testing.assert_array_equal(array, prep.transform(later).arrays[name])
+    assert fitted_image(later, **{"from": "films", "many": "mean"}) == prep
+
+
+def test_several_pictures_without_a_rule_are_refused_in_train_and_a_row_error_later() -> None:
+    with pytest.raises(DataError, match="several rows"):
+        of_films()
+    prep = fitted_image(films([(-1, A)], [(-1, B)]), **{"from": "films"})
+    made = prep.transform(FILMS)
+    assert made.errors == {0: "several_rows", 4: "several_rows"} and made.present.tolist() == [False, True, False, False, False]
+    with pytest.raises(DataError, match="not in the table"):
+        prep.transform(pa.table({"films": [[{"@time": -1.0, "scan": A}]]}))
+    assert not prep.transform(pa.table({"films": [[], None]})).present.any()
+
+
+def test_the_state_of_several_pictures_goes_through_json_and_that_of_an_older_bundle_is_read() -> None:
+    prep = of_films(many="max", at_most=3)
+    state = json.loads(json.dumps(prep.state(), allow_nan=False))
+    assert ImagePreparation.from_state(state) == prep
+    older = {key: value for key, value in fitted_image().state().items() if key not in ("source", "many", "at_most")}
+    assert ImagePreparation.from_state(older) == fitted_image()
+    for broken in ({**state, "many": "join"}, {**state, "at_most": 10**6}):
+        with pytest.raises(BundleError):
+            ImagePreparation.from_state(broken)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from meddx.errors import BundleError
-from meddx.inputs.options import ImageInput, TableInput
+from meddx.inputs.options import EventsInput, ImageInput, TableInput, TextInput
 from meddx.inputs.prepare import Preparations, fit, merge_errors
 from meddx.inputs.types import Prepared
 
@@ -49,3 +49,29 @@ def test_a_row_with_no_input_at_all_is_bad() -> None:
     there = Prepared({}, np.array([True, False, False]), {2: "image_bomb"})
     assert merge_errors({"a": there, "b": there}, optional=("a", "b")) == {1: "input_absent", 2: "image_bomb"}
     assert merge_errors({}) == {}
+
+
+def night() -> tuple[dict[str, object], pa.Table]:
+    inputs: dict[str, object] = {
+        "labs": EventsInput(
+            **{"kind": "events", "from": "labs", "variable": "test", "value": "v", "window": ["-4h", "0h"], "optional": True}
+        ),
+        "last": TableInput(**{"from": "labs", "columns": ["v"], "many": "latest"}),
+        "note": TextInput(kind="text", min_count=1, max_tokens=4),
+    }
+    rows = [
+        [{"@time": -1.0, "test": "hr", "v": 80.0}, {"@time": -0.5, "test": "hr", "v": 90.0}],
+        [{"@time": -1.0, "test": "hr", "v": 70.0}],
+        [],
+    ]
+    return inputs, pa.table({"labs": rows, "text": ["chest pain", "", "no pain"]})
+
+
+def test_joined_sources_and_texts_are_prepared_beside_each_other_and_stored() -> None:
+    inputs, table = night()
+    made = fit(inputs, {"last": ["labs"]}, table)  # type: ignore[arg-type]
+    assert made.columns == ("labs", "text") and made.required_columns == ("labs", "text") and made.optional_names == ("labs",)
+    prepared = made.transform(table)
+    assert made.row_errors(prepared) == {1: "text_empty"} and prepared["labs"].aside["summary"].shape == (3, 8)
+    again = Preparations.from_state(json.loads(json.dumps(made.state(), allow_nan=False)))
+    assert again == made and again.specs() == made.specs()

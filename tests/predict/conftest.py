@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from predict_helper import HEADS, network_parts
 
 from meddx.dataset.options import CohortOptions
 from meddx.dataset.target import Labels
@@ -20,16 +26,10 @@ from meddx.predict.bundle import write_bundle
 from meddx.predict.calibrate import apply_calibration, fit_calibration
 from meddx.predict.engine import estimator_logits, network_logits, plan_for
 from meddx.predict.estimators import EstimatorParts
-from meddx.predict.networks import NetworkParts
 from meddx.predict.options import ThresholdOptions
 from meddx.predict.threshold import choose_thresholds
 from meddx.storage import StoragePath
 
-HEADS = {
-    "binary": {"kind": "binary", "classes": ["benign", "malignant"]},
-    "multiclass": {"kind": "multiclass", "classes": ["grade 1", "grade 2", "grade 3"]},
-    "multilabel": {"kind": "multilabel", "classes": ["oedema", "effusion"]},
-}
 TARGET = {"multilabel": {"negative": ["0"], "positive": ["1"]}}
 
 
@@ -72,25 +72,14 @@ def patients() -> pa.Table:
 
 def labels_of(kind: str, table: pa.Table) -> Labels:
     sick, grade = table["label"].to_numpy(), table["grade"].to_numpy()
-    values = {"binary": sick.astype(np.float32), "multiclass": grade, "multilabel": np.stack([sick, grade == 2], 1).astype(np.float32)}[
-        kind
-    ]
+    values = {
+        "binary": sick.astype(np.float32),
+        "multiclass": grade,
+        "multilabel": np.stack([sick, grade == 2], 1).astype(np.float32),
+        "ordinal": grade,
+        "regression": 50 + 20 * table["size"].to_numpy(),
+    }[kind]
     return Labels(values, np.ones(values.shape, bool))
-
-
-def network_parts(preparations: Preparations, head: dict[str, Any], kind: str) -> NetworkParts:
-    import torch
-
-    from meddx.models.build import build_model
-
-    encoders = {name: EncoderOptions(kind=kind) for name in preparations.names}
-    torch.manual_seed(0)
-    model = build_model(ModelOptions(hidden=16), encoders, preparations.specs(), head)
-    return NetworkParts(
-        ModelOptions(hidden=16).model_dump(mode="json"),
-        {name: one.model_dump(mode="json") for name, one in encoders.items()},
-        model.state_dict(),
-    )
 
 
 def parts_and_logits(predictor: str, preparations: Preparations, head: dict[str, Any], table: pa.Table) -> tuple[Any, np.ndarray]:

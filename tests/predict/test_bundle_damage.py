@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import pickle
@@ -12,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from predict_helper import edit, sign_again
 
 from meddx.errors import BundleError
 from meddx.predict.bundle import Bundle, _open
-from meddx.storage import StoragePath
-from meddx.yamlconf import canonical
 
 pytestmark = pytest.mark.slow
 
@@ -29,20 +27,6 @@ class Evil:
 
     def __reduce__(self) -> Any:
         return (Path.write_text, (self.marker, "it ran"))
-
-
-def sign_again(path: StoragePath) -> None:
-    """The attacker knows how digests work."""
-    names = [info.path.name for info in path.list() if info.path.name != "digests.json"]
-    listed = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in names}
-    (path / "digests.json").replace(canonical(listed).encode())
-
-
-def edit(path: StoragePath, **changes: Any) -> None:
-    page = json.loads((path / "bundle.json").read_text())
-    page.update(changes)
-    (path / "bundle.json").replace(json.dumps(page).encode())
-    sign_again(path)
 
 
 @pytest.mark.parametrize("predictor", ["mlp", "logistic"])

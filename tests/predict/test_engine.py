@@ -77,6 +77,14 @@ def test_padding_repeats_the_first_row() -> None:
         ({"kind": "image", "channels": 1, "size": 64}, 64),
         ({"kind": "image", "channels": 3, "size": 128}, 8),
         ({"kind": "image", "channels": 3, "size": 512}, 8),
+        ({"kind": "image", "channels": 1, "size": 64, "many": "mean", "items": 4}, 16),
+        ({"kind": "image", "channels": 1, "size": 64, "many": None, "items": 1}, 64),
+        ({"kind": "signal", "leads": 1, "steps": 500}, 256),
+        ({"kind": "signal", "leads": 12, "steps": 1000}, 16),
+        ({"kind": "events", "steps": 48, "variables": 20}, 256),
+        ({"kind": "events", "steps": 48, "variables": 100}, 32),
+        ({"kind": "text", "tokens": 32}, 128),
+        ({"kind": "text", "tokens": 512}, 8),
     ],
 )
 def test_the_usual_plan(spec: dict, rows: int) -> None:
@@ -93,3 +101,10 @@ def test_threads_are_put_back() -> None:
     network_logits(model, prepared(2), EnginePlan(batch_rows=2, threads=before + 1, channels_last=False))
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
+
+
+def test_select_takes_what_lies_aside_too() -> None:
+    whole = Prepared({"x": np.arange(4)}, np.ones(4, bool), {1: "bad"}, aside={"summary": np.arange(8).reshape(4, 2)})
+    some = select(whole, np.array([3, 1]))
+    assert some.aside["summary"].tolist() == [[6, 7], [2, 3]] and some.arrays["x"].tolist() == [3, 1] and some.errors == {}
+    assert next(iter(batches({"a": whole}, 3)))[0]["a"].aside["summary"].shape == (3, 2)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from meddx.evaluate.compare import compare
+from meddx.evaluate.folds import FoldScores, compare_folds
 from meddx.evaluate.options import ComparisonOptions, PrimaryOptions
 from meddx.evaluate.types import ModelScores, Truth
 from meddx.report.about import About, Counts
@@ -115,6 +116,35 @@ def many(kind="multiclass", k=10, n=400):
     return compare(models, Truth(kind, names, values, np.ones(n, bool), "tissue"), None, options, train_rates=[1 / k] * k)
 
 
+def values(n=300):
+    random = np.random.default_rng(0)
+    seen = random.normal(150, 30, n)
+    good = seen + random.normal(0, 10, n)
+    models = {
+        "network": ModelScores(good, None, low=good - 16, high=good + 16),
+        "linear": ModelScores(seen + random.normal(0, 20, n), None, "baseline"),
+    }
+    options = ComparisonOptions(primary=PrimaryOptions(metric="mae", against="linear"), bootstrap=200)
+    return compare(models, Truth("regression", (), seen, np.ones(n, bool), "pressure"), None, options, train_rates=[150.0])
+
+
+def folds(n=200, same=False, name="network"):
+    random = np.random.default_rng(0)
+    labels, parts = (random.random(n) < 0.4).astype(float), []
+    for place in range(10):
+        rows = np.arange(n)[place % 5 :: 5]
+        scores = {}
+        for one, clear, kind in ((name, 2.0, "network"), ("forest", 1.1, "baseline"), ("logistic", 0.9, "baseline")):
+            said = 1 / (1 + np.exp(-clear * (clear * labels[rows] + random.normal(size=len(rows))) + clear**2 / 2 + 0.4))
+            scores[one] = ModelScores(said, said > 0.4, kind)
+        if same:
+            scores["forest"] = replace(scores[name], kind="baseline")
+        truth = Truth("binary", ("benign", "malignant"), labels[rows], np.ones(len(rows), bool), "diagnosis")
+        parts.append(FoldScores(place // 5, place % 5, truth, [str(row) for row in rows], scores, n - len(rows)))
+    against = "forest" if same else "best"
+    return compare_folds(parts, ComparisonOptions(primary=PrimaryOptions(model=name, against=against), bootstrap=200))
+
+
 @pytest.fixture(scope="module")
 def binary():
     return comparison()
@@ -127,6 +157,11 @@ SCENES = {
     "multilabel": lambda: many("multilabel", 3),
     "evil": lambda: comparison(name=EVIL, classes=("<b>no</b>", EVIL), column=EVIL),
     "zero useful": lambda: comparison(useful=0.0),
+    "ordinal": lambda: many("ordinal", 4),
+    "regression": values,
+    "folds": folds,
+    "same folds": lambda: folds(same=True),
+    "evil folds": lambda: folds(name=EVIL),
 }
 
 
@@ -158,7 +193,7 @@ def test_structure(page):
     assert all(after - before <= 1 for before, after in zip(reader.headings, reader.headings[1:], strict=False))
     assert '<html lang="en">' in page and 'name="viewport"' in page and 'class="skip" href="#verdict"' in page
     assert reader.cells_without_scope == 0 and reader.captions == reader.tags.count("table") > 2
-    assert reader.tags.count("svg") >= 3 and page.count('role="img" aria-labelledby=') >= reader.tags.count("figure")
+    assert reader.tags.count("svg") >= 2 and page.count('role="img" aria-labelledby=') >= reader.tags.count("figure")
     assert "NaN" not in page and "None" not in reader.text and "nan" not in re.findall(r"\b\w+\b", reader.text)
 
 
@@ -210,6 +245,33 @@ def test_books_that_do_not_balance_are_shown(binary):
     fewer = replace(about().counts, parts={**about().counts.parts, "test": 310}, read=1015)
     assert "not handed to the comparison" in render(binary, about(counts=fewer))
     assert counts.unaccounted == 10 and "not accounted for" in render(binary, about(counts=counts))
+
+
+def test_a_page_of_folds_says_so_and_shows_both_tables():
+    found = folds()
+    text = read(render(found, about(opened=0, counts=replace(about().counts, parts={"folds": 200})))).text
+    assert text.count("the estimate is of the procedure, the bundle is refitted on all rows") == 2
+    assert "flatters it" in text and "No test part was opened" in text and "not picked on the test part" not in text
+    assert "quarantined in scoring" not in text and "Nadeau and Bengio" in text and "Not one model" in text
+    assert f"{found['folds']['pooled']['models']['network']['auroc']['value']:.3f}" in text
+    assert all(f"{one['values']['network']:.3f}" in text for one in found["folds"]["table"])
+    assert "the same in every fold" in read(render(folds(same=True), about())).text
+
+
+def test_a_page_of_values_shows_errors_and_no_curves_of_ranks():
+    found = values()
+    page = render(found, about())
+    assert "fig-observed" in page and "fig-roc" not in page and "AUROC" not in page and "Predicted less observed" in page
+    assert f"{found['models'][0]['calibration']['coverage']['value']:.3f}" in page and "R2" in page and "5th to 95th" in page
+
+
+def test_a_page_of_stages_shows_each_class():
+    found = many("ordinal", 4)
+    text = read(render(found, about())).text
+    assert "Quadratic kappa" in text and "Every class" in text
+    cell = found["per_class"][2]["models"]["network"]["f1"]
+    assert f"{cell['value']:.3f}" in text and f"{cell['low']:.3f} to {cell['high']:.3f}" in text
+    assert "Every class" not in render(comparison(), about())
 
 
 def test_few_patients():

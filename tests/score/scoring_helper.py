@@ -41,10 +41,12 @@ class PlainBundle:
     digest: str = "aaaaaaaaaaaaaaaa"
     columns: tuple[str, ...] = ("x", "note")
 
-    def schema(self) -> pa.Schema:
+    def schema(self, outputs: tuple[str, ...] = ()) -> pa.Schema:
         return SCHEMA
 
-    def predict(self, rows: pa.Table, *, score_outside: bool = False) -> pa.Table:
+    def predict(
+        self, rows: pa.Table, *, score_outside: bool = False, without: tuple[str, ...] = (), outputs: tuple[str, ...] = ()
+    ) -> pa.Table:
         time.sleep(float(os.environ.get("SCORING_HELPER_SLEEP", "0")))
         x = rows["x"].to_numpy(zero_copy_only=False).astype(float)
         bad, out = np.isnan(x), x < -3

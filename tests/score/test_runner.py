@@ -29,7 +29,7 @@ def make_job(tmp_path: Path, bundle: Any = None) -> tuple[Job, list[Any]]:
     stamp = ledger.Stamp(("plan",), "a" * 16, "rules", "token")
     files, _ = read_footers(root, list_files(root))
     tasks = make_tasks(make_units(files, unit_bytes=MB, buckets=1), (), "token")
-    return Job(helper.BUNDLE, root, StoragePath.of(tmp_path / "o"), stamp, False, ("x",), Given()), tasks
+    return Job(helper.BUNDLE, root, StoragePath.of(tmp_path / "o"), stamp, helper.options(), ("x",), Given()), tasks
 
 
 class Failing(helper.PlainBundle):
@@ -37,7 +37,7 @@ class Failing(helper.PlainBundle):
         super().__init__()
         self.errors = list(errors)
 
-    def predict(self, rows: pa.Table, *, score_outside: bool = False) -> pa.Table:
+    def predict(self, rows: pa.Table, **wishes: Any) -> pa.Table:
         if self.errors:
             raise self.errors.pop(0)
         return super().predict(rows)

@@ -99,7 +99,7 @@ def test_a_corrupt_page_is_one_quarantined_row_for_each_planned_row(tmp_path: Pa
 
 def test_rows_that_the_bundle_refuses_as_a_whole(tmp_path: Path) -> None:
     class Refusing(helper.PlainBundle):
-        def predict(self, rows: pa.Table, *, score_outside: bool = False) -> pa.Table:
+        def predict(self, rows: pa.Table, **_: Any) -> pa.Table:
             raise DataError("the type of x is not known")
 
     table = score(write(tmp_path / "d", case_id=["a", "b"], x=["one", "two"]), Refusing())
@@ -108,7 +108,7 @@ def test_rows_that_the_bundle_refuses_as_a_whole(tmp_path: Path) -> None:
 
 def test_a_bundle_that_loses_the_order_is_caught(tmp_path: Path) -> None:
     class Shuffling(helper.PlainBundle):
-        def predict(self, rows: pa.Table, *, score_outside: bool = False) -> pa.Table:
+        def predict(self, rows: pa.Table, **_: Any) -> pa.Table:
             return super().predict(rows).take([1, 0])
 
     with pytest.raises(UnitFailed) as caught:
@@ -121,7 +121,7 @@ class Meddling(helper.PlainBundle):
 
     path: Path
 
-    def predict(self, rows: pa.Table, *, score_outside: bool = False) -> pa.Table:
+    def predict(self, rows: pa.Table, **_: Any) -> pa.Table:
         os.utime(self.path, ns=(1, 1))
         return super().predict(rows)
 

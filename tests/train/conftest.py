@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from meddx.dataset.target import Labels
-from meddx.models.heads import Head
+from meddx.models.heads import make_head
 from meddx.models.options import ModelOptions
 from meddx.train.options import TrainingOptions
 from meddx.train.run import build_network
@@ -26,6 +26,8 @@ TOY_HEADS: dict[str, dict[str, Any]] = {
     "binary": {"kind": "binary", "classes": ["no", "yes"]},
     "multiclass": {"kind": "multiclass", "classes": ["a", "b", "c"]},
     "multilabel": {"kind": "multilabel", "classes": ["x", "y"]},
+    "ordinal": {"kind": "ordinal", "classes": ["none", "mild", "severe"]},
+    "regression": {"kind": "regression", "classes": [], "mean": 50.0, "std": 4.0},
 }
 
 
@@ -103,7 +105,9 @@ def _part(rng: np.random.Generator, cases: int, kind: str) -> tuple[Mapping[str,
             "present": np.ones(cases, bool),
         },
     }
-    if kind == "multiclass":
+    if kind == "regression":
+        return arrays, Labels(50 + 4 * signal, rng.random(cases) < 0.9)
+    if kind in ("multiclass", "ordinal"):
         return arrays, Labels(np.digitize(signal, [-0.5, 0.8]).astype(np.int64), np.ones(cases, bool))
     if kind == "multilabel":
         values = np.stack([signal > 0, signal > 1], 1).astype(np.float32)
@@ -137,7 +141,7 @@ def toy_task() -> Callable[..., Task]:
         head = TOY_HEADS[kind]
         return Task(
             network=partial(build_network, network, dict(network.encoders), TOY_SPECS, head),
-            head=Head(head["kind"], head["classes"]),
+            head=make_head(head),
             specs=TOY_SPECS,
             options=TrainingOptions.model_validate(settings),
         )

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from meddx.dataset.target import Labels
 from meddx.train.augment import Changes, active, augment, draw
-from meddx.train.options import AugmentOptions
+from meddx.train.batches import Loader
+from meddx.train.machine import Machine
+from meddx.train.options import AugmentOptions, TrainingOptions
 
 ALL = AugmentOptions(flip=True, rotate=20, shift=0.1, zoom=0.2, crop=0.2, intensity=0.3)
 
@@ -88,3 +91,16 @@ def test_a_turn_keeps_shapes_in_a_picture_that_is_not_square() -> None:
     drawn = draw(AugmentOptions(rotate=90), 3, np.zeros(1, int), np.zeros(1, int), aspect=2.0)
     in_pixels = np.diag([1, 2.0]) @ drawn.window[0, :, :2] @ np.diag([1, 0.5])  # from -1..1 to pixels, width 1, height 2
     assert np.allclose(in_pixels @ in_pixels.T, np.eye(2))
+
+
+def test_several_pictures_of_a_case_have_changes_of_their_own_wherever_the_case_lies() -> None:
+    options = TrainingOptions.model_validate({"augment": {"flip": True, "rotate": 20, "crop": 0.2}})
+    one = np.random.default_rng(0).integers(0, 255, (4, 1, 1, 9, 9), dtype=np.uint8)
+    pixels = one.repeat(3, axis=1)  # three equal pictures a case
+    labels = Labels(np.zeros(4, np.float32), np.ones(4, bool))
+    loader = Loader({"film": {"pixels": pixels}}, labels, {"film": {"kind": "image", "max": 255}}, Machine("cpu", 1, "fp32"))
+    ids, epochs = np.array([7, 3, 9, 1]), np.zeros(4, np.int64)
+    whole = loader.augmented(np.arange(4), ids, epochs, options)["film"]["pixels"]
+    assert whole.shape == (4, 3, 1, 9, 9) and not torch.equal(whole[:, 0], whole[:, 1])
+    part = loader.augmented(np.array([2, 0]), ids[[2, 0]], epochs[:2], options)["film"]["pixels"]
+    assert torch.equal(part[0], whole[2]) and torch.equal(part[1], whole[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from meddx.train.gradient import FlatGradient, GradientStep, SharedBuffers
 from meddx.train.loop import RankRun
 from meddx.train.machine import Machine
 from meddx.train.task import Task, TrainData
+from meddx.train.transfer import Start, public_name
+from meddx.train.validate import gathered_logits
 
 STEPS = 4  # 80 rows of two epochs in batches of 24: the second step spans two epochs, the fourth is short
 
@@ -61,6 +64,70 @@ def test_the_number_of_workers_changes_nothing(kind: str, worlds: tuple[int, ...
         assert_equal(trace(task, data, world), alone)
     counters = [int(tensor) for name, tensor in alone.items() if name.endswith("num_batches_tracked")]
     assert counters == [STEPS] * 3  # a step is one batch for BatchNorm, whatever the number of shards
+
+
+EACH: dict[str, tuple[str, dict[str, Any]]] = {
+    "balanced_sampling": ("binary", {"imbalance": "balanced_sampling"}),
+    "balanced_multiclass": ("multiclass", {"imbalance": "balanced_sampling"}),
+    "focal": ("multilabel", {"imbalance": "focal"}),
+    "ordinal": ("ordinal", {}),
+    "regression": ("regression", {}),
+    "clip": ("binary", {"clip": 0.05}),
+    "freeze": ("binary", {"freeze": ["film.*"]}),
+}
+
+
+@pytest.mark.parametrize("what", EACH)
+def test_the_number_of_workers_changes_nothing_with_each_option(what: str, toy_task: Any, toy_data: Any, trace: Any) -> None:
+    kind, options = EACH[what]
+    task, data = toy_task(kind, **options), toy_data(kind)
+    alone = trace(task, data, 1)
+    for world in (2, 3, 4):
+        assert_equal(trace(task, data, world), alone)
+    if what not in ("ordinal", "regression"):
+        plain = trace(toy_task(kind), data, 1)
+        assert any(not torch.allclose(alone[name], plain[name]) for name in alone if alone[name].shape == plain[name].shape)
+
+
+def test_started_from_elsewhere_the_number_of_workers_changes_nothing(toy_task: Any, toy_data: Any, trace: Any) -> None:
+    task = toy_task(freeze=["table.*"])
+    donor = {public_name(name, ("film", "table")): tensor for name, tensor in task.network().state_dict().items()}
+    donor.pop("answer.weight")
+    data = replace(toy_data(), start=Start("the bundle a", donor))
+    alone = trace(task, data, 1)
+    for world in (2, 3):
+        assert_equal(trace(task, data, world), alone)
+    kept = [name for name in alone if name.startswith("encoders.1.") and "running" not in name and "num_batches" not in name]
+    assert kept and all(torch.equal(alone[name], donor[public_name(name, ("film", "table"))].double()) for name in kept)
+
+
+def test_a_frozen_encoder_keeps_every_bit_its_running_statistics_too(toy_task: Any, toy_data: Any, tmp_path: Path) -> None:
+    store = CheckpointStore(StoragePath.of(tmp_path), "f")
+    run = RankRun(toy_task(freeze=["film.*"]), toy_data(), Alone(), store, Machine("cpu", 1, "fp32"), print)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    for _ in range(2):
+        run.one_step()
+        gathered_logits(run.model, run.validate, Alone(), 1, 24)  # puts the model into evaluation and back
+    changed = {name for name, tensor in run.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert any(name.startswith("encoders.1.") for name in changed) and "answer.weight" in changed
+    assert not {name for name in changed if name.startswith("encoders.0.")}
+    assert run.model.training and run.gradient.flat.vector.numel() == 1 + sum(
+        parameter.numel() for name, parameter in run.model.named_parameters() if not name.startswith("encoders.0.")
+    )
+
+
+def test_clip_shortens_the_whole_gradient_and_keeps_its_direction_and_the_loss(toy_task: Any, toy_data: Any) -> None:
+    whole, _ = sharded_gradient(toy_task("binary", PLAIN, augment={}), toy_data())
+    norm = float(whole.norm())
+    for largest in (norm / 7, 2 * norm):
+        cut, _ = sharded_gradient(toy_task("binary", PLAIN, augment={}, clip=largest), toy_data())
+        assert torch.allclose(cut, whole * min(1, largest / norm), rtol=1e-9)
+    model = torch.nn.Linear(2, 1)
+    model_gradient = FlatGradient(model)
+    model_gradient.vector.copy_(torch.tensor([3.0, 0.0, 4.0, 9.0]))
+    model_gradient.clip(1.0)
+    assert model_gradient.vector.tolist() == pytest.approx([0.6, 0.0, 0.8, 9.0])
+    assert model.bias.grad is not None and model.bias.grad.item() == pytest.approx(0.8)
 
 
 def test_more_workers_than_shards_in_a_short_batch(toy_task: Any, toy_data: Any, trace: Any) -> None:

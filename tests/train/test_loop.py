@@ -10,13 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from meddx.errors import ClusterError, DataError
+from meddx.dataset.target import Labels
+from meddx.errors import ClusterError, DataError, RecipeError
 from meddx.storage import StoragePath
 from meddx.train import loop
+from meddx.train.batches import Loader
 from meddx.train.checkpoint import CheckpointStore
 from meddx.train.communicate import Alone, agree
+from meddx.train.imbalance import settle
 from meddx.train.loop import fit, progress_line
+from meddx.train.machine import Machine
 from meddx.train.task import Task, TrainData
+from meddx.train.transfer import Start, public_name
+from meddx.train.validate import gathered_logits
 
 
 class Killed(Exception):
@@ -65,6 +71,104 @@ def test_killed_and_resumed_equals_undisturbed_bit_for_bit(step: int, toy_task: 
     (history, tensors), (again, same) = outcome(make_store(tmp_path / "whole")), outcome(store)
     assert history == again
     assert tensors.keys() == same.keys() and all(torch.equal(tensor, same[name]) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("binary", {"imbalance": "balanced_sampling"}),
+        ("multiclass", {"imbalance": "class_weights", "stop_on": "f1"}),
+        ("multilabel", {"imbalance": "focal", "stop_on": "last"}),
+        ("ordinal", {"stop_on": "kappa", "clip": 0.1}),
+        ("regression", {"freeze": ["film.*", "dense.*"]}),
+    ],
+)
+def test_resumed_equals_undisturbed_with_each_option(kind: str, options: Any, toy_task: Any, toy_data: Any, tmp_path: Path) -> None:
+    task, data = toy_task(kind, epochs=3, shards=3, batch=30, **options), toy_data(kind)
+    lines = run(task, data, make_store(tmp_path / "whole"))
+    store = make_store(tmp_path / "killed")
+    with pytest.raises(Killed):
+        run(task, data, store, on_step=killed_after(3))
+    again = run(task, data, store)
+    assert "resumed after epoch 1" in again[0] and "rounding" not in again[0]
+    (history, tensors), (history_again, same) = outcome(make_store(tmp_path / "whole")), outcome(store)
+    assert history == history_again
+    assert tensors.keys() == same.keys() and all(torch.equal(tensor, same[name]) for name, tensor in tensors.items())
+    whole, killed = make_store(tmp_path / "whole").progress(), store.progress()
+    assert whole["offset"] == killed["offset"] and whole["made"] == killed["made"] == lines[: len(whole["made"])]
+    assert (whole["offset"] is not None) == (options.get("imbalance") in ("balanced_sampling", "class_weights"))
+
+
+def test_a_start_matters_once_and_not_on_resuming(toy_task: Any, toy_data: Any, tmp_path: Path) -> None:
+    task, data = toy_task(epochs=3, shards=3, batch=30, precision="fp32"), toy_data()
+    donor = {public_name(name, ("film", "table")): tensor for name, tensor in task.network().state_dict().items()}
+    other = {name: torch.zeros_like(tensor) for name, tensor in donor.items()}
+    lines = run(task, replace(data, start=Start("the bundle a", donor)), make_store(tmp_path / "whole"))
+    assert lines[0].startswith("started from the bundle a: ")
+    store = make_store(tmp_path / "killed")
+    with pytest.raises(Killed):
+        run(task, replace(data, start=Start("the bundle a", donor)), store, on_step=killed_after(3))
+    run(task, replace(data, start=Start("the bundle b", other)), store)
+    assert outcome(store)[0] == outcome(make_store(tmp_path / "whole"))[0]
+    assert store.progress()["made"] == lines[:1]
+    plain = make_store(tmp_path / "plain")
+    run(task, data, plain)
+    assert outcome(plain)[0] != outcome(store)[0]
+
+
+@pytest.mark.parametrize("imbalance", ["class_weights", "balanced_sampling"])
+def test_the_epoch_is_chosen_on_unweighted_cases(imbalance: str, toy_task: Any, toy_data: Any, tmp_path: Path) -> None:
+    """The history's log loss is that of the logits with the offset, below that without for a rare class."""
+    data = toy_data(cases=200)
+    rare = (data.train["table"]["numbers"][:, 0] > 1.8).astype(np.float32)
+    rare_too = (data.validate["table"]["numbers"][:, 0] > 1.8).astype(np.float32)
+    data = replace(data, train_labels=Labels(rare, rare >= 0), validate_labels=Labels(rare_too, rare_too >= 0))
+    task = toy_task(imbalance=imbalance, epochs=1, shards=1, batch=200, precision="fp32")
+    store = make_store(tmp_path)
+    run(task, data, store)
+    state = store.progress()
+    count = rare.sum()
+    assert state["offset"] == pytest.approx([-np.log((200 - count) / count)])
+    assert "back to unweighted cases" in state["notes"][0]
+    snapshot, _ = store.newest()
+    assert snapshot is not None
+    torch.manual_seed(0)
+    model = task.network()
+    model.load_state_dict({name[6:]: tensor for name, tensor in snapshot.tensors.items() if name.startswith("model/")})
+    loader = Loader(data.validate, data.validate_labels, task.specs, Machine("cpu", 1, "fp32"))
+    logits = gathered_logits(model, loader, Alone(), 1, 200)
+    shifted, plain = (task.head.monitor(each, rare_too, rare_too >= 0)["log_loss"] for each in (logits + state["offset"], logits))
+    assert state["history"][0]["log_loss"] == pytest.approx(shifted, rel=1e-5) and shifted < plain - 0.01
+
+
+@pytest.mark.parametrize("kind", ["ordinal", "regression"])
+def test_the_new_kinds_learn(kind: str, toy_task: Any, toy_data: Any, tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    quiet = {"augment": {}, "epochs": 15, "batch": 20, "shards": 1, "lr": 0.01}
+    lines = run(toy_task(kind, model={"dropout": 0.0}, **quiet), toy_data(kind, cases=200), store)
+    history = store.progress()["history"]
+    assert min(entry["log_loss"] for entry in history) < 0.8 * history[0]["log_loss"]
+    assert "mae" in history[0] and "auroc" not in history[0] and "  mae " in lines[0]
+
+
+def test_last_keeps_the_last_epoch_and_needs_no_second_class(toy_task: Any, toy_data: Any, tmp_path: Path) -> None:
+    data = toy_data()
+    ones = Labels(np.ones(23, np.float32), np.ones(23, bool))
+    store = make_store(tmp_path)
+    run(toy_task(stop_on="last", epochs=5, batch=20, shards=1, lr=0.05, patience=1), replace(data, validate_labels=ones), store)
+    state = store.progress()
+    assert state["best_epoch"] == state["epoch"] == 5 and state["best_step"] == state["step"]
+    assert state["history"][0]["auroc"] is None and state["history"][0]["f1"] is None
+    for stop_on in ("auroc", "f1"):
+        with pytest.raises(DataError, match="only one class"):
+            run(toy_task(stop_on=stop_on), replace(data, validate_labels=ones), make_store(tmp_path / stop_on))
+
+
+@pytest.mark.parametrize(("kind", "stop_on"), [("binary", "kappa"), ("ordinal", "auroc"), ("regression", "f1")])
+def test_a_number_that_the_target_does_not_have_is_refused(kind: str, stop_on: str, toy_task: Any, toy_data: Any, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=f"a {kind} target has no {stop_on}") as caught:
+        run(toy_task(kind, stop_on=stop_on), toy_data(kind), make_store(tmp_path))
+    assert "allowed: log_loss" in str(caught.value) and "last" in str(caught.value)
 
 
 def test_twin_without_the_optimisers_state(toy_task: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +267,8 @@ def test_class_weights_reach_the_loss(toy_task: Any, toy_data: Any, tmp_path: Pa
         with pytest.raises(Killed):
             run(toy_task(imbalance=imbalance), data, make_store(tmp_path / imbalance), on_step=partial(_keep, first, imbalance))
     assert first["none"] != first["class_weights"]
-    weights = loop._class_weights(toy_task(imbalance="class_weights"), data, loop.Machine("cpu", 1, "fp64"))
+    task = toy_task(imbalance="class_weights")
+    weights = settle(task.options, task.head, data.train_labels).class_weights
     assert weights is not None
     values = data.train_labels.values.astype(int)
     assert float(weights[values].mean()) == pytest.approx(1)  # mean 1 over the cases

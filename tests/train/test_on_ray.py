@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meddx.errors import ClusterError, DataError
+from meddx.errors import ClusterError, DataError, RecipeError
 from meddx.storage import StoragePath
 from meddx.train.run import train_task
 
@@ -98,20 +98,21 @@ def test_a_killed_worker_costs_at_most_an_epoch(ray_cluster: None, toy_task: Any
     assert np.abs(np.subtract(*losses)).max() <= 1e-5
 
 
-def test_what_is_wrong_with_the_data_is_not_retried(ray_cluster: None, toy_task: Any, toy_data: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [DataError, RecipeError])
+def test_what_is_wrong_with_the_data_or_the_recipe_is_not_retried(
+    error: type[Exception], ray_cluster: None, toy_task: Any, toy_data: Any, tmp_path: Path
+) -> None:
     from meddx.train.on_ray import run_on_workers
 
     def refuse(communicator: Any, payload: Any, cpus: int) -> None:
         from pathlib import Path
 
-        from meddx.errors import DataError
-
         (Path(payload) / f"try-{len(list(Path(payload).iterdir()))}").touch()
-        raise DataError("diverged", "training.lr", "lower it")
+        raise error("diverged", "training.lr", "lower it")
 
     tries = tmp_path / "tries"
     tries.mkdir()
-    with pytest.raises(DataError, match="diverged"):
+    with pytest.raises(error, match="diverged"):
         run_on_workers(refuse, str(tries), workers=1, folder=StoragePath.of(tmp_path), name="refuse")
     assert len(list(tries.iterdir())) == 1
 

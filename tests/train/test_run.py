@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from meddx.dataset.target import Labels
-from meddx.errors import DataError, OutputError
+from meddx.errors import DataError, OutputError, RecipeError
 from meddx.models.build import build_model
 from meddx.models.options import EncoderOptions, ModelOptions
 from meddx.storage import StoragePath
@@ -95,3 +96,43 @@ def test_a_part_without_labels_is_refused(part: str, start: Any, toy_data: Any) 
     labels = getattr(data, f"{part}_labels")
     with pytest.raises(DataError, match=f"the {part} part has no labelled case"):
         start(replace(data, **{f"{part}_labels": Labels(labels.values, np.zeros(len(labels.known), bool))}))
+
+
+def test_the_offset_and_what_was_done_come_back_also_from_a_finished_run(start: Any, toy_data: Any) -> None:
+    assert (start().offset, start().notes) == (None, [])
+    values = toy_data().train_labels.values
+    for trained in (start(fresh=True, imbalance="class_weights"), start(imbalance="class_weights")):
+        assert trained.offset == pytest.approx([-np.log((values == 0).sum() / (values == 1).sum())])
+        assert len(trained.notes) == 1 and "class weights" in trained.notes[0]
+
+
+def test_a_network_starts_from_a_weights_file_and_keeps_what_is_frozen(start: Any, tmp_path: Path) -> None:
+    donor = start().weights
+    source = tmp_path / "donor.safetensors"
+    source.write_bytes(save({name: tensor + 1 for name, tensor in donor.items() if tensor.is_floating_point()}))
+    trained = start(fresh=True, start_from=str(source), freeze=["table.*"])
+    frozen = [name for name in donor if name.startswith("encoders.0.") and "running" not in name and "num_batches" not in name]
+    assert frozen and all(torch.equal(trained.weights[name], donor[name] + 1) for name in frozen)
+    assert not torch.equal(trained.weights["answer.weight"], donor["answer.weight"] + 1)
+    assert trained.notes[0].startswith("started from the weights file donor.safetensors: ") and trained.notes[1].startswith(
+        "frozen: table.*"
+    )
+    assert start.lines[:2] == trained.notes[:2]
+    source.unlink()
+    assert start(start_from=str(source), freeze=["table.*"]).notes == trained.notes  # finished: nothing is read
+    with pytest.raises(RecipeError, match="no such weights file"):
+        start(fresh=True, start_from=str(source))
+
+
+@pytest.mark.parametrize(
+    "head", [{"kind": "ordinal", "classes": ["no", "yes"], "note": 1}, {"kind": "regression", "mean": 0.4, "std": 0.5, "classes": []}]
+)
+def test_pages_of_new_kinds_train(head: dict[str, Any], toy_data: Any, tmp_path: Path) -> None:
+    data = toy_data()
+    labels, validate = (Labels(each.values.astype(np.int64), each.known) for each in (data.train_labels, data.validate_labels))
+    data = TrainData({"table": data.train["table"]}, labels, data.train_ids, {"table": data.validate["table"]}, validate)
+    trained = train_network(
+        data, model=ModelOptions(hidden=8), encoders={}, specs=TABLE_SPEC, head=head, options=TrainingOptions(epochs=2, batch=16),
+        run_dir=StoragePath.of(tmp_path), fingerprint="f", fresh=False, log=print,
+    )  # fmt: skip
+    assert len(trained.history) == 2 and trained.history[0]["mae"] > 0

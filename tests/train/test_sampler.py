@@ -53,3 +53,48 @@ def test_a_step_is_the_same_wherever_the_run_started() -> None:
     stream = Stream(cases=10, batch=4, epochs=3, seed=1)
     backwards = {step: stream.rows(step)[0].tolist() for step in reversed(range(stream.steps))}
     assert [backwards[step] for step in range(stream.steps)] == [stream.rows(step)[0].tolist() for step in range(stream.steps)]
+
+
+def balanced(counts: list[int], batch: int = 8, epochs: int = 4, seed: int = 0) -> Stream:
+    """Classes of so many rows, in a row order that mixes them; row 0 has no label."""
+    numbers = np.concatenate([[-1], np.repeat(np.arange(len(counts)), counts)])
+    numbers[1:] = np.random.default_rng(0).permutation(numbers[1:])
+    members = tuple(np.flatnonzero(numbers == k) for k in range(len(counts)))
+    return Stream(len(numbers), batch, epochs, seed, members)
+
+
+@settings(max_examples=60, deadline=None)
+@given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=4), batch=sizes, epochs=st.integers(1, 5))
+def test_balanced_draws_every_class_and_every_row_of_a_class_equally_often(counts: list[int], batch: int, epochs: int) -> None:
+    stream = balanced(counts, batch, epochs)
+    rows, passes = (np.concatenate(column) for column in zip(*map(stream.rows, range(stream.steps)), strict=True))
+    assert len(rows) == stream.length and 0 not in rows
+    of_class = [np.isin(rows, members).sum() for members in stream.members]
+    assert max(of_class) - min(of_class) <= 1
+    for members in stream.members:
+        times = [int((rows == row).sum()) for row in members]
+        assert max(times) - min(times) <= 1
+    assert len({*zip(rows.tolist(), passes.tolist(), strict=True)}) == len(rows)  # a row drawn twice is augmented in two ways
+
+
+def test_balanced_epochs_are_balanced_and_shuffled() -> None:
+    stream = balanced([90, 9], batch=25, epochs=3)
+    rows = np.concatenate([stream.rows(step)[0] for step in range(stream.steps)])
+    rare = np.isin(rows, stream.members[1])
+    assert [int(rare[start : start + 100].sum()) for start in (0, 100, 200)] == [50, 50, 50]
+    assert 5 < rare[:25].sum() < 20  # by chance in a batch, not in turn
+    assert rows[:100].tolist() != rows[100:200].tolist()
+
+
+def test_balanced_steps_are_the_same_wherever_the_run_started() -> None:
+    stream, other = balanced([20, 3, 6], batch=11, epochs=6), balanced([20, 3, 6], batch=11, epochs=6)
+    backwards = {step: [column.tolist() for column in stream.rows(step)] for step in reversed(range(stream.steps))}
+    assert [backwards[step] for step in range(stream.steps)] == [
+        [column.tolist() for column in other.rows(step)] for step in range(other.steps)
+    ]
+    assert balanced([20, 3, 6], seed=1).rows(0)[0].tolist() != stream.rows(0)[0][:8].tolist()
+    frozen = Stream(6, 6, 1, 0, (np.array([0, 1, 2, 3]), np.array([4, 5]))).rows(0)
+    assert [column.tolist() for column in frozen] == [
+        [5, 4, 2, 1, 0, 4],
+        [0, 0, 0, 0, 0, 1],
+    ]  # a resumed run must find the same order for ever

@@ -14,6 +14,8 @@ from meddx.train.batches import Loader
 from meddx.train.machine import Machine
 from meddx.train.validate import auroc, check_labels, gathered_logits, scores
 
+HEAD = Head("binary", ("no", "yes"))
+
 
 @pytest.mark.parametrize("decimals", [1, 8])  # with many ties, and with none
 def test_auroc_is_scikit_learns(decimals: int) -> None:
@@ -78,8 +80,8 @@ def test_every_case_is_counted_once_and_every_forward_has_one_shape(world: int, 
 
 def test_a_part_that_cannot_choose_an_epoch_is_refused() -> None:
     with pytest.raises(DataError, match="no labelled case"):
-        check_labels(Labels(np.zeros(3, np.float32), np.zeros(3, bool)), "log_loss")
+        check_labels(Labels(np.zeros(3, np.float32), np.zeros(3, bool)), "log_loss", HEAD)
     one_class = Labels(np.ones(3, np.float32), np.ones(3, bool))
-    check_labels(one_class, "log_loss")
+    check_labels(one_class, "log_loss", HEAD)
     with pytest.raises(DataError, match="only one class"):
-        check_labels(one_class, "auroc")
+        check_labels(one_class, "auroc", HEAD)
