@@ -13,6 +13,7 @@ import pyarrow as pa
 from meddx import record
 from meddx.dataset.open import Dataset
 from meddx.dataset.split import Split
+from meddx.dataset.target import Labels, TargetCoder
 from meddx.dataset.testlog import open_test
 from meddx.evaluate.compare import compare as compare_models
 from meddx.evaluate.folds import FoldScores, compare_folds
@@ -21,7 +22,7 @@ from meddx.recipe import Recipe
 from meddx.stages.about import about_folds, about_page
 from meddx.stages.console import working
 from meddx.stages.finish import scores_of as scores_of_logits
-from meddx.stages.folds import OutOfFold, labels_of, out_of_fold, tuned_from
+from meddx.stages.folds import OutOfFold, out_of_fold, tuned_from
 from meddx.stages.judged import answer_columns, judge, judge_without, places, prior_scores, same_split, scores_of, truth_of
 from meddx.stages.run import Log, Run, read_manifest
 from meddx.stages.turns import Said, Turn, turns_of
@@ -95,14 +96,15 @@ def _compare_folds(recipe: Recipe, dataset: Dataset, split: Split, recorder: rec
     opened = open_test(dataset, job="compare", why=recipe.name)
     table = dataset.table(answer_columns(recipe))
     with working("comparing"):
-        folds = [_fold_scores(recipe, dataset, table, found, manifests, number) for number in range(len(turns))]
+        labels = TargetCoder(recipe.target).encode(table)
+        folds = [_fold_scores(recipe, table, labels, found, manifests, number) for number in range(len(turns))]
         comparison = compare_folds(folds, recipe.comparison)
     page = about_folds(run, dataset, split, manifests, comparison, opened=0, question=question, recorder=recorder)
     return _said(comparison, page, opened, log)
 
 
 def _fold_scores(
-    recipe: Recipe, dataset: Dataset, table: pa.Table, found: Mapping[str, OutOfFold], manifests: Mapping[str, Any], number: int
+    recipe: Recipe, table: pa.Table, labels: Labels, found: Mapping[str, OutOfFold], manifests: Mapping[str, Any], number: int
 ) -> FoldScores:
     """One turn's held-out cases; each model's calibration and threshold come from the other folds of the same repeat."""
     turn = next(iter(found.values())).turns[number]
@@ -112,7 +114,7 @@ def _fold_scores(
         head = manifests[model][0]["head"]
         others = [place for place, other in enumerate(one.turns) if other.repeat == turn.repeat and other.fold != turn.fold]
         rest = OutOfFold(tuple(one.turns[place] for place in others), tuple(one.said[place] for place in others))
-        tuned = tuned_from(recipe, "", head, rest, labels_of(recipe, dataset, rest.rows))
+        tuned = tuned_from(recipe, "", head, rest, labels)
         scores[model] = scores_of_logits(
             head,
             tuned,

@@ -21,6 +21,7 @@ from meddx.predict.engine import estimator_logits, network_logits, plan_for
 from meddx.predict.estimators import EstimatorParts
 from meddx.predict.networks import NetworkParts
 from meddx.predict.options import ThresholdOptions
+from meddx.predict.outcome import median_class
 from meddx.predict.threshold import choose_thresholds
 from meddx.recipe import Recipe
 from meddx.stages.material import Material
@@ -101,8 +102,7 @@ def logits_of(parts: NetworkParts | EstimatorParts, material: Material, prepared
     encoders = {name: EncoderOptions.model_validate(one) for name, one in parts.encoders.items()}
     model = build_model(ModelOptions.model_validate(parts.model_options), encoders, specs, material.head)
     model.load_state_dict(parts.weights)
-    logits = network_logits(model, prepared, plan)
-    return logits if parts.offset is None else logits + np.asarray(parts.offset)
+    return network_logits(model, prepared, plan, parts.offset)
 
 
 def measure(head: Mapping[str, Any], tuned: Tuned, logits: np.ndarray, labels: Labels) -> dict[str, float]:
@@ -126,8 +126,8 @@ def _decisions(head: Mapping[str, Any], threshold: Mapping[str, Any], probabilit
         return None
     if head["kind"] == "multiclass":
         return np.asarray(probabilities.argmax(axis=1))
-    if head["kind"] == "ordinal":  # the median class
-        return np.asarray((np.cumsum(probabilities, axis=1) >= 0.5 - 1e-12).argmax(axis=1))
+    if head["kind"] == "ordinal":
+        return median_class(probabilities)
     pages = [threshold["labels"][name] for name in head["classes"]] if head["kind"] == "multilabel" else [threshold]
     decided = (probabilities >= np.array([page["value"] for page in pages])).astype(np.int64)
     return decided if head["kind"] == "multilabel" else decided[:, 0]

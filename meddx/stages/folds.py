@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from meddx.dataset.open import Dataset
 from meddx.dataset.split import Split
@@ -21,7 +20,7 @@ from meddx.record import Recorder
 from meddx.stages.console import Clock, working
 from meddx.stages.finish import Fitted, Tuned, logits_of, measure, tune, write
 from meddx.stages.fit import fit_baseline, fit_network
-from meddx.stages.material import Material, about_of, gather
+from meddx.stages.material import Material, about_of, gather, together
 from meddx.stages.run import Log, Run
 from meddx.stages.turns import Said, Turn, keep, kept, turns_of
 from meddx.train.options import TrainingOptions
@@ -68,9 +67,10 @@ def train_by_folds(recipe: Recipe, todo: Mapping[str, str], dataset: Dataset, sp
     with working("preparing all cases"):
         rows = np.sort(np.concatenate([turn.held for turn in turns if turn.repeat == 0]))
         material = gather(recipe, dataset, {"train": rows, "validate": turns[0].validate}, log=log)
+    labels = TargetCoder(recipe.target).encode(dataset.table(list(recipe.target.all_columns)))
     for model, mark in todo.items():
         found = out_of_fold(recipe, model, mark, turns)
-        _make_bundle(recipe, model, mark, found, material, (dataset, split), fresh=fresh, log=log)
+        _make_bundle(recipe, model, mark, found, material, labels, (dataset, split), fresh=fresh, log=log)
 
 
 def out_of_fold(recipe: Recipe, model: str, mark: str, turns: Sequence[Turn]) -> OutOfFold:
@@ -80,17 +80,10 @@ def out_of_fold(recipe: Recipe, model: str, mark: str, turns: Sequence[Turn]) ->
     return OutOfFold(tuple(turns), tuple(one for one in said if one is not None))
 
 
-def labels_of(recipe: Recipe, dataset: Dataset, rows: np.ndarray) -> Labels:
-    """The labels of some rows of the dataset."""
-    return TargetCoder(recipe.target).encode(dataset.table(list(recipe.target.all_columns)).take(pa.array(rows)))
-
-
 def _run_turn(recipe: Recipe, dataset: Dataset, turn: Turn, todo: Mapping[str, str], turns: int, *, fresh: bool, log: Log) -> None:
     clock, run = Clock(), Run(recipe)
     with working(f"preparing {turn.name}"):
-        rest = np.sort(np.concatenate([turn.train, turn.validate]))
-        rows = {"train": turn.train, "validate": turn.validate, "held": turn.held, "rest": rest}
-        material = gather(recipe, dataset, rows, log=log)
+        material = gather(recipe, dataset, {"train": turn.train, "validate": turn.validate, "held": turn.held}, log=log)
     measured = {}
     for model, mark in todo.items():
         fitted = _fit(recipe, model, material, recipe.training, f"{mark}/{turn.name}", fresh=fresh, log=_quiet)
@@ -98,7 +91,7 @@ def _run_turn(recipe: Recipe, dataset: Dataset, turn: Turn, todo: Mapping[str, s
         inner = logits_of(fitted.parts, material, validate.prepared)
         numbers = measure(material.head, tune(recipe, "", material.head, inner, validate.labels), inner, validate.labels)
         if model != recipe.model.name:  # the validate part has chosen; a baseline that stops by itself may learn from it now
-            fitted = fit_baseline(recipe, model, replace(material, parts={"train": material.parts["rest"]}))
+            fitted = fit_baseline(recipe, model, replace(material, parts={"train": together(material, "train", "validate")}))
         logits = _on_scale(material.head, logits_of(fitted.parts, material, held.prepared))
         facts = {"validate": numbers, "n_train": len(turn.train) + len(turn.validate), **_scalars(fitted.about)}
         keep(run.folds / mark, turn, Said(held.rows, logits, facts))
@@ -123,6 +116,7 @@ def _make_bundle(
     mark: str,
     found: OutOfFold,
     material: Material,
+    labels: Labels,
     made_from: tuple[Dataset, Split],
     *,
     fresh: bool,
@@ -133,7 +127,7 @@ def _make_bundle(
     dataset, split = made_from
     options = recipe.training.model_copy(update={"epochs": found.epochs or 1, "stop_on": "last", "patience": 0})
     fitted = _fit(recipe, model, material, options, f"{mark}/all", fresh=fresh, log=_quiet)
-    tuned = tuned_from(recipe, model, material.head, found, labels_of(recipe, dataset, found.rows))
+    tuned = tuned_from(recipe, model, material.head, found, labels)
     about = about_of(recipe, model, mark, dataset, split, material)
     about |= {"validate": found.validate, "cases": {"train": len(material.parts["train"].rows)}, "estimate": PROCEDURE}
     digest = write(recipe, model, fitted, material, tuned, run.bundle(model), about)
@@ -145,11 +139,11 @@ def _make_bundle(
 
 
 def tuned_from(recipe: Recipe, model: str, head: Mapping[str, Any], found: OutOfFold, labels: Labels) -> Tuned:
-    """Calibration and threshold from out-of-fold answers."""
+    """Calibration and threshold from out-of-fold answers; `labels` of all rows of the dataset."""
     logits = found.logits
     if head["kind"] == "regression":
         logits = (logits - head["mean"]) / head["std"]
-    return tune(recipe, model, head, logits, labels)
+    return tune(recipe, model, head, logits, labels.take(found.rows))
 
 
 def _scalars(about: Mapping[str, Any]) -> dict[str, Any]:

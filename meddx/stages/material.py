@@ -70,6 +70,24 @@ def gather(recipe: Recipe, dataset: Dataset, rows: Mapping[str, np.ndarray], *, 
     return Material(_head(coder, parts["train"].labels), columns, preparations, parts)
 
 
+def together(material: Material, *names: str) -> PartData:
+    """Several parts as one, in the order of the dataset; nothing is prepared again."""
+    parts = [material.parts[name] for name in names]
+    rows = np.concatenate([one.rows for one in parts])
+    order = np.argsort(rows, kind="stable")
+    prepared = {
+        name: Prepared(
+            {key: np.concatenate([one.prepared[name].arrays[key] for one in parts])[order] for key in first.arrays},
+            np.concatenate([one.prepared[name].present for one in parts])[order],
+            aside={key: np.concatenate([one.prepared[name].aside[key] for one in parts])[order] for key in first.aside},
+        )
+        for name, first in parts[0].prepared.items()
+    }
+    values = np.concatenate([one.labels.values for one in parts])[order]
+    known = np.concatenate([one.labels.known for one in parts])[order]
+    return PartData(prepared, Labels(values, known), rows[order], np.concatenate([one.patients for one in parts])[order])
+
+
 def _head(coder: TargetCoder, labels: Labels) -> dict[str, Any]:
     """The page of the head; a regression is trained on the scale of train's answers."""
     page: dict[str, Any] = {"kind": coder.kind, "classes": list(coder.classes)}
