@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,59 +24,35 @@ if TYPE_CHECKING:
     from meddx.stages.judged import Judged
 
 
-def about_page(
-    run: Run,
-    dataset: Dataset,
-    split: Split,
-    judged: Sequence[Judged],
-    comparison: dict[str, Any],
-    *,
-    opened: int,
-    question: str,
-    recorder: record.Recorder,
-) -> StoragePath:
+@dataclass(frozen=True)
+class Told:
+    """What every page tells: the run, its data and split, the question, how often held-back answers were looked at."""
+
+    run: Run
+    dataset: Dataset
+    split: Split
+    opened: int
+    question: str
+    recorder: record.Recorder
+
+
+def about_page(told: Told, judged: Sequence[Judged], comparison: dict[str, Any]) -> StoragePath:
     """Write `report.html`, `comparison.json` and `record.json`; the page's path."""
-    recipe = run.recipe
     primary = next((one for one in judged if one.name == comparison["primary"]["model"]), judged[0])
-    counts = _counts(dataset, split, primary.predictions)
-    by = recipe.split.by + (f" {recipe.split.column}" if recipe.split.column else "")
-    about = About(
-        title=recipe.name,
-        question=tuple(line for line in question.splitlines() if line.strip()),
-        fingerprint=recorder.fingerprint,
-        dataset_digest=dataset.digest,
-        bundles={one.name: one.digest for one in judged if not one.without},
-        versions=record.versions(),
-        seconds=float(recorder.as_dict()["seconds"]),
-        opened=opened,
-        counts=counts,
-        split=f"by {by}, seed {recipe.split.seed}",
-        made=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=(*split.messages, *_patient_notes(run)),
-        command=f"meddx compare <{recipe.name}.yaml>",
-    )
-    page = write_page(comparison, about, run.comparison)
-    recorder.add_input("dataset", run.dataset, dataset.digest)
-    for one in (one for one in judged if not one.without):
-        recorder.add_input(f"bundle {one.name}", run.bundle(one.name), one.digest)
-    recorder.counts = {"test": counts.parts["test"], "opened": opened, "read": counts.read}
-    recorder.write(run.comparison)
-    return page
+    counts = _counts(told.dataset, told.split, primary.predictions)
+    options = told.run.recipe.split
+    how = f"by {options.by}{f' {options.column}' if options.column else ''}, seed {options.seed}"
+    bundles = {one.name: one.digest for one in judged if not one.without}
+    told.recorder.counts = {"test": counts.parts["test"], "opened": told.opened, "read": counts.read}
+    return _publish(told, comparison, bundles, counts, how, told.opened)
 
 
-def about_folds(
-    run: Run,
-    dataset: Dataset,
-    split: Split,
-    manifests: Mapping[str, tuple[dict[str, Any], str]],
-    comparison: dict[str, Any],
-    *,
-    opened: int,
-    question: str,
-    recorder: record.Recorder,
-) -> StoragePath:
-    """As `about_page`, for a page with folds: every labelled case was held out once a repeat."""
-    recipe, read = run.recipe, dataset.record["counts"]
+def about_folds(told: Told, bundles: Mapping[str, str], comparison: dict[str, Any]) -> StoragePath:
+    """As `about_page`, for a page with folds: every labelled case was held out once a repeat, and no part is a test part.
+
+    `bundles`: model to digest.
+    """
+    split, read, options = told.split, told.dataset.record["counts"], told.run.recipe.split
     held = len(split.rows("train"))
     counts = Counts(
         read=read["read"],
@@ -87,27 +64,33 @@ def about_folds(
         missing_predictions=int(comparison["cases"]["left_out"]),
         dropped=len(split.rows("dropped", labelled=False)),
     )
-    how = f"{len(set(split.folds[:, 0].tolist()) - {-1})} folds by {recipe.split.by}" if split.folds is not None else ""
+    how = f"{comparison['folds']['folds']} folds by {options.by}, {options.repeats} time(s), seed {options.seed}"
+    told.recorder.counts = {"held_out": held, "opened": told.opened, "read": counts.read}
+    return _publish(told, comparison, bundles, counts, how, 0)
+
+
+def _publish(told: Told, comparison: dict[str, Any], bundles: Mapping[str, str], counts: Counts, how: str, opened: int) -> StoragePath:
+    """The page with its record; `how`: how the cases were parted."""
+    run, recorder = told.run, told.recorder
     about = About(
-        title=recipe.name,
-        question=tuple(line for line in question.splitlines() if line.strip()),
+        title=run.recipe.name,
+        question=tuple(line for line in told.question.splitlines() if line.strip()),
         fingerprint=recorder.fingerprint,
-        dataset_digest=dataset.digest,
-        bundles={name: digest for name, (_, digest) in manifests.items()},
+        dataset_digest=told.dataset.digest,
+        bundles=bundles,
         versions=record.versions(),
         seconds=float(recorder.as_dict()["seconds"]),
         opened=opened,
         counts=counts,
-        split=f"{how}, {recipe.split.repeats} time(s), seed {recipe.split.seed}",
+        split=how,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=(*split.messages, *_patient_notes(run)),
-        command=f"meddx compare <{recipe.name}.yaml>",
+        notes=(*told.split.messages, *_patient_notes(run)),
+        command=f"meddx compare <{run.recipe.name}.yaml>",
     )
     page = write_page(comparison, about, run.comparison)
-    recorder.add_input("dataset", run.dataset, dataset.digest)
-    for name, (_, digest) in manifests.items():
+    recorder.add_input("dataset", run.dataset, told.dataset.digest)
+    for name, digest in bundles.items():
         recorder.add_input(f"bundle {name}", run.bundle(name), digest)
-    recorder.counts = {"held_out": held, "opened": opened, "read": counts.read}
     recorder.write(run.comparison)
     return page
 

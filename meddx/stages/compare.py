@@ -19,7 +19,7 @@ from meddx.evaluate.compare import compare as compare_models
 from meddx.evaluate.folds import FoldScores, compare_folds
 from meddx.evaluate.words import sentences
 from meddx.recipe import Recipe
-from meddx.stages.about import about_folds, about_page
+from meddx.stages.about import Told, about_folds, about_page
 from meddx.stages.console import working
 from meddx.stages.finish import scores_of as scores_of_logits
 from meddx.stages.folds import OutOfFold, out_of_fold, tuned_from
@@ -64,7 +64,7 @@ def compare(recipe: Recipe, paths: Sequence[str] = (), *, log: Log, question: st
         comparison = compare_models(
             scores, truth_of(recipe, table), table.column("patient_id").to_pylist(), recipe.comparison, train_rates=rates
         )
-    page = about_page(run, dataset, split, judged, comparison, opened=opened, question=question, recorder=recorder)
+    page = about_page(Told(run, dataset, split, opened, question, recorder), judged, comparison)
     return _said(comparison, page, opened, log)
 
 
@@ -99,7 +99,8 @@ def _compare_folds(recipe: Recipe, dataset: Dataset, split: Split, recorder: rec
         labels = TargetCoder(recipe.target).encode(table)
         folds = [_fold_scores(recipe, table, labels, found, manifests, number) for number in range(len(turns))]
         comparison = compare_folds(folds, recipe.comparison)
-    page = about_folds(run, dataset, split, manifests, comparison, opened=0, question=question, recorder=recorder)
+    bundles = {name: digest for name, (_, digest) in manifests.items()}
+    page = about_folds(Told(run, dataset, split, opened, question, recorder), bundles, comparison)
     return _said(comparison, page, opened, log)
 
 
