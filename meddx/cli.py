@@ -87,7 +87,7 @@ def train(
     page = _load(recipe, overrides)
     make_bundles(page, log=Console(), fresh=fresh)
     if compare:
-        from meddx.stages.compare import compare as judge
+        from meddx.stages.compare import compare_all as judge
         from meddx.stages.compare import question
 
         judge(page, log=Console(), question=question(recipe))
@@ -121,7 +121,7 @@ def compare(
     without: Annotated[list[str] | None, typer.Option(metavar="INPUT", help="compare the network without this optional input too")] = None,
 ) -> None:
     """Say whether the model beats its baseline, on one page.  Opens the test part and notes that it did."""
-    from meddx.stages.compare import compare as judge
+    from meddx.stages.compare import compare_all as judge
     from meddx.stages.compare import question
 
     given = paths or []
@@ -132,7 +132,7 @@ def compare(
 
 @app.command()
 def synth(
-    kind: Annotated[str, typer.Argument(metavar="xray|table", help="what to make")],
+    kind: Annotated[str, typer.Argument(metavar="xray|table|multimodal", help="what to make")],
     patients: Annotated[int, typer.Option(min=10, help="how many patients")] = 1000,
     out: Annotated[str, typer.Option(help="an empty folder")] = "runs/phantom",
     seed: Annotated[int, typer.Option(help="which of the equally good populations")] = 0,

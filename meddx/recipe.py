@@ -5,27 +5,24 @@ A room gets its own options from here and never sees the page.  Each key lives i
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from meddx import yamlconf
 from meddx.dataset.options import CohortOptions, SplitOptions, TargetOptions, TimingOptions
-from meddx.errors import RecipeError
+from meddx.environment import fill
 from meddx.evaluate.options import ComparisonOptions
 from meddx.ingest.options import CaseOptions, SourceOptions
-from meddx.inputs.options import EventsInput, InputOptions, TableInput, TextInput
-from meddx.models.options import DEFAULT_ENCODER, FITTING, Baseline, BaselineOptions, EncoderOptions, ModelOptions
+from meddx.inputs.options import EventsInput, InputOptions, TableInput, TextInput, TokensInput
+from meddx.models.options import DEFAULT_ENCODER, FITTING, USUAL_BASELINE, Baseline, BaselineOptions, EncoderOptions, ModelOptions
 from meddx.predict.options import Calibration, ThresholdOptions
 from meddx.score.options import ScoringOptions
 from meddx.train.options import TrainingOptions
 
 CASE_KEYS = ("id", "patient", "site", "predict_at", "zone")
-ENVIRONMENT = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 
 
 class Recipe(yamlconf.Options):
@@ -35,25 +32,32 @@ class Recipe(yamlconf.Options):
     sources: dict[str, SourceOptions] = Field(description="the archives; `data: PATH` is short for one")
     case: CaseOptions = Field(description="what a case is; with `data`, its keys may stand at the top")
     cohort: CohortOptions = Field(CohortOptions(), description="who is in")
-    target: TargetOptions = Field(description="what is asked")
+    target: TargetOptions = Field(description="what is asked; `targets: {name: ...}` for several that share the network")
     timing: TimingOptions = Field(TimingOptions(), description="what was known when")
     inputs: dict[str, InputOptions] = Field(description="what a model may look at")
     split: SplitOptions = Field(SplitOptions(), description="how the cases are parted")
     model: ModelOptions = Field(ModelOptions(), description="the network")
     training: TrainingOptions = Field(TrainingOptions(), description="how it is trained")
-    calibration: Calibration | None = Field(None, description="default: logistic for binary and multilabel, temperature for multiclass")
+    calibration: Calibration | None = Field(None, description="default: logistic, for multiclass temperature (slope: without biases)")
     threshold: ThresholdOptions = Field(ThresholdOptions(), description="where yes begins")
-    baselines: tuple[Baseline, ...] = Field(
-        (BaselineOptions(kind="prevalence"), BaselineOptions(kind="logistic")),
-        description="what it must beat; `prevalence` is always there",
+    baselines: tuple[Baseline, ...] | None = Field(
+        None, description="what it must beat; `prevalence` is always there; default logistic, for numbers linear, for tags dictionary"
     )
     scoring: ScoringOptions = Field(ScoringOptions(), description="how an archive is scored")
     comparison: ComparisonOptions = Field(ComparisonOptions(), description="what is compared, said before looking")
     out: str | None = Field(None, description="the folder of the run; default runs/<name>")
 
+    _part: str = PrivateAttr("")
+    _whole: Recipe | None = PrivateAttr(None)
+
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, page: Any) -> Any:
+        if isinstance(page, dict) and "targets" in page:
+            if "target" in page:
+                raise ValueError("give either `target` or `targets`")
+            page = dict(page)
+            page["target"] = {"kind": "several", "of": page.pop("targets")}
         if not isinstance(page, dict) or "data" not in page:
             return page
         if "sources" in page:
@@ -74,11 +78,13 @@ class Recipe(yamlconf.Options):
         self._check_encoders()
         self._check_baselines()
         self._check_comparison()
+        self._check_several()
+        self._check_tags()
         if self.split.by == "site" and not self.case.site:
             raise ValueError("split.by site needs case.site")
         if self.split.by == "time" and not self.case.predict_column:
             raise ValueError("split.by time needs case.predict_at, the name of a column")
-        if self.target.followed_until and not self.case.predict_column:
+        if any(one.followed_until for one in self.targets.values()) and not self.case.predict_column:
             raise ValueError("target.followed_until needs case.predict_at, the name of a column")
         return self
 
@@ -110,29 +116,61 @@ class Recipe(yamlconf.Options):
             if ":" not in encoder.kind and encoder.kind not in fitting:
                 what = f"{encoder.kind} is not a network for a {self.inputs[name].kind}"
                 raise ValueError(f"model.encoders.{name}: {what}; allowed: {', '.join(fitting)}")
+            if encoder.kind == "pretrained" and not self._directory(name):
+                raise ValueError(f"model.encoders.{name}: a pretrained network needs inputs.{name}.pretrained, a local directory")
 
     def _check_baselines(self) -> None:
         labels = [one.label for one in self.baseline_options]
         twice = {label for label in labels if labels.count(label) > 1}
         if twice:
             raise ValueError(f"baselines: {sorted(twice)[0]!r} stands twice: give each its own `name`")
-        for one in self.baselines:
+        for one in self.baselines or ():
+            if not any(one.fits(target.kind) for target in self.targets.values()):
+                raise ValueError(f"baselines: {one.label} does not answer a target of kind {self.target.kind}")
             for name in one.inputs:
                 if name not in self.inputs:
                     raise ValueError(f"baselines: {one.label} asks for the input {name!r}; inputs: {', '.join(self.inputs)}")
 
+    def _check_several(self) -> None:
+        for name in self.comparison.primaries:
+            if name not in self.target.of:
+                raise ValueError(f"comparison.primaries: there is no target {name!r}; targets: {', '.join(self.target.of) or 'one alone'}")
+        for page in self.questions:
+            named = {"best", *(one.label for one in page.baseline_options)}
+            if page.comparison.primary.against not in named:
+                what = f"{page.comparison.primary.against!r} does not answer a {page.target.kind} target"
+                where = f"comparison.primaries.{page.part}" if page.part else "comparison.primary"
+                raise ValueError(f"{where}.against: {what}; allowed: {', '.join(sorted(named))}")
+        if self.target.of and self.split.folds is not None:
+            raise ValueError("split.folds is for one target: give each target a page of its own, or use `parts`")
+        if self.target.of and self.training.imbalance != "none":
+            raise ValueError("training.imbalance: several targets have no weights in common; use none")
+
+    def _check_tags(self) -> None:
+        words = [name for name, one in self.inputs.items() if isinstance(one, TokensInput)]
+        if (self.target.kind == "tags") != bool(words) or (words and len(self.inputs) > 1):
+            raise ValueError("a target of kind tags goes with one input of kind tokens, and no other kind of target does")
+        if words and self.split.folds is not None:
+            raise ValueError("split.folds: tags need `parts`")
+
     def _check_comparison(self) -> None:
         kinds = {"best", *(one.label for one in self.baseline_options)}
-        primary = self.comparison.primary
-        if primary.against not in kinds:
-            raise ValueError(f"comparison.primary.against: {primary.against!r} is not a baseline of this page: {', '.join(sorted(kinds))}")
-        if primary.model not in (None, self.model.name, *kinds):
-            raise ValueError(f"comparison.primary.model: {primary.model!r} is not a model of this page")
+        for primary in (self.comparison.primary, *self.comparison.primaries.values()):
+            if primary.against not in kinds:
+                raise ValueError(
+                    f"comparison.primary.against: {primary.against!r} is not a baseline of this page: {', '.join(sorted(kinds))}"
+                )
+            if primary.model not in (None, self.model.name, *kinds):
+                raise ValueError(f"comparison.primary.model: {primary.model!r} is not a model of this page")
         if self.model.name in kinds:
             raise ValueError(f"model.name: {self.model.name!r} is the name of a baseline")
-        for name in self.comparison.classes:
-            if name not in self.target.classes:
-                raise ValueError(f"comparison.classes: {name!r} is not a class of the target: {', '.join(self.target.classes)}")
+        if self.threshold.goal == "macro_f1" and {one.kind for one in self.targets.values()} != {"multiclass"}:
+            raise ValueError("threshold.goal: macro_f1 is for a multiclass target")
+        known = [name for one in self.targets.values() for name in one.classes]
+        for name in (*self.comparison.classes, *self.threshold.classes):
+            if name not in known:
+                key = "comparison" if name in self.comparison.classes else "threshold"
+                raise ValueError(f"{key}.classes: {name!r} is not a class of the target: {', '.join(known)}")
 
     @property
     def _unjoined(self) -> list[str]:
@@ -164,19 +202,30 @@ class Recipe(yamlconf.Options):
             if (one.source or self.case_source) == source:
                 codes += one.category if isinstance(one, TableInput) else ()
                 codes += [name for name in (one.variable, one.unit) if name] if isinstance(one, EventsInput) else ()
-                codes += [one.column] if isinstance(one, TextInput) else []
+                codes += [one.column] if isinstance(one, TextInput | TokensInput) else []
         return codes
 
     @property
     def encoders(self) -> dict[str, EncoderOptions]:
         """Every input's network, the defaults filled in."""
-        default = {name: EncoderOptions(kind=DEFAULT_ENCODER[one.kind]) for name, one in self.inputs.items()}
-        return {**default, **self.model.encoders}
+        default = {name: "pretrained" if self._directory(name) else DEFAULT_ENCODER[one.kind] for name, one in self.inputs.items()}
+        return {**{name: EncoderOptions(kind=kind) for name, kind in default.items()}, **self.model.encoders}
+
+    def _directory(self, name: str) -> str | None:
+        """The local directory that a text input starts from."""
+        one = self.inputs[name]
+        return one.pretrained if isinstance(one, TextInput) else None
+
+    @property
+    def pretrained(self) -> dict[str, str]:
+        """Text inputs to the local directories with their tokenizers, and the weights that their networks start from."""
+        return {name: place for name in self.inputs if (place := self._directory(name))}
 
     @property
     def baseline_options(self) -> tuple[BaselineOptions, ...]:
         """The baselines asked for, with `prevalence` in front."""
-        rest = tuple(one for one in self.baselines if one.label != "prevalence")
+        usual = BaselineOptions(kind=USUAL_BASELINE.get(self.target.kind, "logistic"))
+        rest = tuple(one for one in ((usual,) if self.baselines is None else self.baselines) if one.label != "prevalence")
         return (BaselineOptions(kind="prevalence"), *rest)
 
     @property
@@ -184,8 +233,9 @@ class Recipe(yamlconf.Options):
         """Columns or patterns that must stay text from the first byte: ids, codes, labels."""
         case, found = self.case, list(self.source.text)
         found += [name for name in (case.id, case.patient, case.site) if isinstance(name, str) and not name.startswith("@")]
-        if self.target.positive_above is None and self.target.kind != "regression":
-            found += self.target.answers
+        for target in self.targets.values():
+            if target.positive_above is None and target.kind not in ("regression", "tags"):
+                found += target.answers
         found += self._codes_of(self.case_source)
         if self.split.by == "column" and self.split.column:
             found.append(self.split.column)
@@ -196,7 +246,36 @@ class Recipe(yamlconf.Options):
         """Columns that `*` does not reach: target, split column, site unless named, prior scores."""
         priors = [one.column for one in self.comparison.prior_scores.values()]
         split = [self.split.column] if self.split.column else []
-        return tuple(dict.fromkeys([*self.target.all_columns, *split, *priors]))
+        return tuple(dict.fromkeys([*self.whole.target.all_columns, *split, *priors]))
+
+    @property
+    def targets(self) -> dict[str, TargetOptions]:
+        """Every target by its name; one alone has the name ''."""
+        return self.target.of or {"": self.target}
+
+    @property
+    def questions(self) -> list[Recipe]:
+        """One page a target, each with its own verdict; of one target the page itself.  They share dataset, split and network."""
+        return [self._about(name, one) for name, one in self.target.of.items()] or [self]
+
+    def _about(self, name: str, target: TargetOptions) -> Recipe:
+        primary = self.comparison.primaries.get(name, self.comparison.primary)
+        classes = tuple(one for one in self.comparison.classes if one in target.classes)
+        comparison = self.comparison.model_copy(update={"primary": primary, "primaries": {}, "classes": classes})
+        baselines = None if self.baselines is None else tuple(one for one in self.baselines if one.fits(target.kind))
+        page = self.model_copy(update={"target": target, "comparison": comparison, "baselines": baselines})
+        page._part, page._whole = name, self
+        return page
+
+    @property
+    def whole(self) -> Recipe:
+        """The page as it was written: of one question of several, the page with all of them."""
+        return self._whole or self
+
+    @property
+    def part(self) -> str:
+        """The name of the target that this page is about, where the page has several; else ''."""
+        return self._part
 
     def fingerprint(self, *blocks: str) -> str:
         """Digest of the named blocks (default: all).  Paths, the run's folder and where the work runs do not count."""
@@ -206,7 +285,9 @@ class Recipe(yamlconf.Options):
             source.pop("path")
             if source["labels"]:
                 source["labels"].pop("path")
-        page["training"].pop("workers")
+        for one in page["inputs"].values():
+            one.pop("pretrained", None)  # a path too; what lies there is in the fingerprint of a bundle
+        page["training"] = {key: one for key, one in page["training"].items() if key != "workers" and (key, one) != ("refit", False)}
         page["training"]["shards"] = self.training.n_shards
         return yamlconf.fingerprint({key: page[key] for key in (blocks or page)})
 
@@ -215,22 +296,3 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """The recipe at `path` with `key=value` overrides.  Raises RecipeError."""
     page = yamlconf.override(yamlconf.read(Path(path)), overrides)
     return yamlconf.build(Recipe, fill(page, str(path)), str(path))
-
-
-def fill(value: Any, name: str) -> Any:
-    """`${MEDDX_X}` and `${MEDDX_X:-default}` from the environment, in paths; other variables are refused, they may be secrets."""
-    if isinstance(value, dict):
-        return {key: fill(one, name) for key, one in value.items()}
-    if isinstance(value, list):
-        return [fill(one, name) for one in value]
-    return ENVIRONMENT.sub(lambda found: _variable(found, name), value) if isinstance(value, str) else value
-
-
-def _variable(found: re.Match[str], name: str) -> str:
-    variable, default = found.group(1), found.group(2)
-    if not variable.startswith("MEDDX_"):
-        raise RecipeError(f"only variables that begin with MEDDX_ are filled in, not {variable!r}", name)
-    value = os.environ.get(variable, default)
-    if value is None:
-        raise RecipeError(f"the variable {variable} is not set", name, f"set it, or write ${{{variable}:-default}}")
-    return value

@@ -18,7 +18,19 @@ from meddx.errors import DataError
 from meddx.storage import StoragePath
 
 NAME = "record.json"
-PACKAGES = ("ray", "torch", "pyarrow", "numpy", "pandas", "scikit-learn", "monai", "opencv-python-headless", "pydicom")
+PACKAGES = (
+    "ray",
+    "torch",
+    "pyarrow",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "monai",
+    "opencv-python-headless",
+    "pydicom",
+    "nibabel",
+    "transformers",
+)
 
 
 class Recorder:

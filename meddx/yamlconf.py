@@ -244,7 +244,7 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, st
         dotted = f"{prefix}{_key(model, name)}" + (".<name>" if inner and _is_dict(field.annotation) else "")
         rows.append((dotted, _type_name(field.annotation), field.description or ""))
         for one in inner:
-            rows += keys_of(one, f"{dotted}.")
+            rows += keys_of(one, f"{dotted}.") if one is not model else []  # a block of its own kind has its own keys
     return list(dict.fromkeys(rows))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does: waiting threads must not starve their neighbours
+sys.path.insert(0, str(Path(__file__).parent))  # helpers that several rooms' tests share
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,8 @@ def test_text_columns_are_ids_labels_and_codes(tmp_path: Path) -> None:
         ("model.encoders.table=resnet81", ["did you mean 'resnet"]),
         ("model.encoders.films=cnn", ["no such input", "table"]),
         ("threshold.goal=sensitivity > 0.8", ["threshold.goal"]),
+        ("threshold.goal=macro_f1", ["multiclass target"]),
+        ("threshold.classes=[nobody]", ["threshold.classes", "nobody"]),
         ("target.positive=[no]", ["both positive and negative"]),
         ("target.positive=[]", ["name the class that counts as yes"]),
         ("target.kind=multiclass", ["classes"]),
@@ -138,16 +140,6 @@ def test_sources_that_do_not_fit_together_are_refused(tmp_path: Path, change: An
     change(page)
     with pytest.raises(RecipeError, match=said):
         load(tmp_path, page=page)
-
-
-def test_environment_fills_paths_but_never_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEDDX_SHARED", "/archive")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-    page = {"path": "${MEDDX_SHARED:-../shared}/x", "other": ["${MEDDX_NONE:-here}/y", 3]}
-    assert recipe.fill(copy.deepcopy(page), "p") == {"path": "/archive/x", "other": ["here/y", 3]}
-    for text in ("${AWS_SECRET_ACCESS_KEY}", "${MEDDX_NONE}"):
-        with pytest.raises(RecipeError):
-            recipe.fill(text, "p")
 
 
 def test_percent_is_a_share(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from meddx.dataset.columns import resolve_columns
 from meddx.dataset.copies import copies_across_parts
 from meddx.dataset.open import Dataset
 from meddx.dataset.options import PARTS, TimingOptions
-from meddx.dataset.screen import judge, screen
+from meddx.dataset.screen import Screened, judge, screen
 from meddx.dataset.target import Labels, TargetCoder
 from meddx.dataset.values import kind_of
 from meddx.errors import DataError, LeakError
@@ -140,6 +140,8 @@ def _never_seen(train: Labels, coder: TargetCoder) -> list[str]:
     messages: list[str] = []
     if coder.kind == "binary":
         return messages
+    if coder.kind == "tags":
+        return [] if train.values[train.known].any() else ["train has no case with an entity: the model cannot learn any"]
     for number, name in enumerate(coder.classes):
         several = coder.kind == "multilabel"
         known = train.known[:, number] if several else train.known
@@ -155,16 +157,24 @@ def screen_train(
     inputs: Mapping[str, InputOptions],
     timing: TimingOptions,
     made: Assigned,
-    labels: Labels,
-    kind: str,
+    asked: Sequence[tuple[str, TargetCoder, Labels]],
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The single-column screen of every table column on the labelled train cases; `screen` has the number, `judge` what is refused."""
+    """The single-column screen of every table column on the labelled train cases; `screen` has the number, `judge` what is refused.
+
+    `asked`: (name, coder, labels) of each target; of several a column counts by the one that it knows best.
+    """
     names = flat_tables(columns, inputs, dataset.schema)
     if not names:
         return [], []
-    rows = np.flatnonzero((made.parts == "train") & labels.labelled)
-    table = dataset.table(names).take(rows)
-    found = screen(((name, table.column(name)) for name in names), labels.take(rows), kind, made.folds[rows])
+    best: dict[str, Screened] = {}
+    table = dataset.table(names)
+    for _, coder, labels in asked:
+        rows = np.flatnonzero((made.parts == "train") & labels.labelled)
+        some = table.take(rows)
+        for one in screen(((name, some.column(name)) for name in names), labels.take(rows), coder.kind, made.folds[rows]):
+            if one.column not in best or one.height > best[one.column].height:
+                best[one.column] = one
+    found = sorted(best.values(), key=lambda one: (-one.height, one.column))
     if not found:
         return [], ["too few labelled train cases for the single-column screen"]
     return judge(found, inputs, columns, timing)

@@ -18,6 +18,8 @@ HOLDS: Mapping[str, tuple[Kind, str]] = {
     "image": ("binary", "pictures"),
     "signal": ("other", "signals"),
     "text": ("text", "texts"),
+    "tokens": ("text", "texts"),
+    "volume": ("binary", "volumes"),
 }
 
 
@@ -110,6 +112,8 @@ def resolve_columns(
     found: dict[str, list[str]] = {}
     for key, one in inputs.items():
         inner = inner_names(schema.field(one.source).type) if one.source in schema.names else []
+        if inner and one.source in never:
+            raise LeakError(f"the input {key!r} looks at the target", f"inputs.{key}.from", "give the source of the cases another name")
         if inner:
             found[key] = [_joined_column(key, one, inner, schema, late)]
         elif isinstance(one, TableInput):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -10,6 +12,7 @@ from meddx.duration import Duration
 from meddx.yamlconf import Options, Text, Texts
 
 Part = Literal["train", "validate", "calibrate", "test"]
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 PARTS: tuple[Part, ...] = ("train", "validate", "calibrate", "test")
 
 
@@ -30,7 +33,9 @@ def _own_names(value: Any) -> Any:
 class TargetOptions(Options):
     """What is asked.  A value that is not listed is refused; an empty one is unlabelled."""
 
-    kind: Literal["binary", "multiclass", "multilabel", "ordinal", "regression"] = Field(description="the kind of answer")
+    kind: Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "tags", "several"] = Field(
+        description="the kind of answer"
+    )
     column: Text | None = Field(None, description="the column with the answer (all but multilabel)")
     outcome: str | None = Field(None, description="what a positive case has, in a reader's words, such as malignant (binary)")
     columns: Texts = Field((), description="the columns with the answers, one a label (multilabel)")
@@ -38,7 +43,7 @@ class TargetOptions(Options):
     negative: Texts = Field((), description="the values that mean no (binary, multilabel)")
     positive_above: float | None = Field(None, description="instead of values: a number above this means yes, any other number no")
     classes: Annotated[dict[Text, Texts], BeforeValidator(_own_names)] = Field(
-        {}, description="the values in the order of the answer, or class: its values (multiclass, ordinal: from low to high)"
+        {}, description="the values in the order of the answer, or class: its values (multiclass, ordinal: from low to high; tags)"
     )
     unlabelled: Texts = Field((), description="values that mean not known or uncertain, beside an empty one")
     horizon: Duration | None = Field(None, description="within what time after predict_at the outcome counts, such as 30d")
@@ -46,8 +51,20 @@ class TargetOptions(Options):
         None, description="the column with the instant until which a case was followed; `no` before the horizon ends is unlabelled"
     )
 
+    of: dict[Text, TargetOptions] = Field({}, description="several: name: target; `targets: {name: ...}` on the page is short for it")
+
     @model_validator(mode="after")
     def _complete(self) -> TargetOptions:
+        if (self.kind == "several") != bool(self.of):
+            raise ValueError("several targets stand in `targets`, each with its name")
+        if self.kind == "several":
+            if len(self.of) < 2 or len(self.answers) != len({*self.answers}) or self.model_fields_set - {"kind", "of"}:
+                raise ValueError("`targets` are two or more, each with its own column")
+            if any(one.kind in ("several", "tags") for one in self.of.values()):
+                raise ValueError("`targets` are binary, multiclass, multilabel, ordinal or regression")
+            if any(not NAME.fullmatch(name) for name in self.of):
+                raise ValueError("the name of a target is small letters, digits, - and _, for it names a folder")
+            return self
         if self.kind == "multilabel":
             if not self.columns or self.column:
                 raise ValueError("multilabel needs `columns`, one a label, and no `column`")
@@ -56,6 +73,9 @@ class TargetOptions(Options):
         if self.kind == "regression":
             if self.classes or self.positive or self.negative or self.positive_above is not None:
                 raise ValueError("regression needs a `column` of numbers and nothing of classes")
+        elif self.kind == "tags":
+            if not self.classes or self.positive or self.negative or self.positive_above is not None:
+                raise ValueError("tags needs a `column` of spans and `classes`, the labels that count")
         elif self.kind in ("multiclass", "ordinal"):
             if len(self.classes) < 2 or self.positive or self.negative:
                 raise ValueError(f"{self.kind} needs `classes` (two or more) and neither `positive` nor `negative`")
@@ -76,11 +96,20 @@ class TargetOptions(Options):
     @property
     def all_columns(self) -> tuple[str, ...]:
         """Every column that is read to know the answer."""
+        if self.of:
+            return tuple(dict.fromkeys(name for one in self.of.values() for name in one.all_columns))
         return (*self.answers, self.followed_until, "predict_at") if self.followed_until else self.answers
+
+    @property
+    def longest_horizon(self) -> timedelta | None:
+        """Of several targets the longest."""
+        return max((one.horizon for one in self.of.values() if one.horizon), default=None) if self.of else self.horizon
 
     @property
     def answers(self) -> tuple[str, ...]:
         """The columns that hold the answer itself."""
+        if self.of:
+            return tuple(name for one in self.of.values() for name in one.answers)
         return (self.column,) if self.column else self.columns
 
 

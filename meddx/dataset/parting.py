@@ -39,15 +39,15 @@ def hash_order(keys: np.ndarray, seed: int, salt: str = "") -> np.ndarray:
 def patient_strata(patients: np.ndarray, n_patients: int, labels: Labels, kind: str, order: np.ndarray) -> np.ndarray:
     """int64 [p]: what the split is balanced by.  -1: no labelled case.
 
-    binary: 1 if any case is positive, else 0; multiclass, ordinal: the label of the patient's first labelled case by `order` (a rank [n]
-    that does not depend on the order of rows); regression: the fifth in which that label lies; multilabel: 0.
+    binary, tags: 1 if any case is positive or has an entity, else 0; multiclass, ordinal: the label of the patient's first labelled case by
+    `order` (a rank [n] that does not depend on the order of rows); regression: the fifth in which that label lies; multilabel: 0.
     """
     strata = np.full(n_patients, UNLABELLED, dtype=np.int64)
     known = np.flatnonzero(labels.labelled)
     if kind == "multilabel":
         strata[patients[known]] = 0
-    elif kind == "binary":
-        np.maximum.at(strata, patients[known], labels.values[known].astype(np.int64))
+    elif kind in ("binary", "tags"):
+        np.maximum.at(strata, patients[known], (labels.values[known] > 0).astype(np.int64))
     else:
         last_first = known[np.argsort(-order[known], kind="stable")]  # written in this order, the first case's label stays
         values = labels.values[last_first]

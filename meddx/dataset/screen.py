@@ -40,6 +40,10 @@ class Screened:
     declared: bool = False
     wide: bool = False
 
+    @property
+    def height(self) -> float:
+        return max(self.auroc, self.missing_auroc)
+
 
 def screen(columns: Iterable[tuple[str, Any]], labels: Labels, kind: str, folds: np.ndarray) -> list[Screened]:
     """(name, Arrow column [n]) pairs against labels [n], folds int64 [n] by patient; best first.  Empty when there are too few cases."""
@@ -51,7 +55,7 @@ def screen(columns: Iterable[tuple[str, Any]], labels: Labels, kind: str, folds:
             both = [max(oof_auroc(codes[known], truth, folds[known]) for truth, known in questions)]
             both.append(max(oof_auroc(gone[known], truth, folds[known]) for truth, known in questions) if gone.any() else 0.5)
             found.append(Screened(name, round(both[0], 4), round(both[1], 4)))
-    return sorted(found, key=lambda one: (-max(one.auroc, one.missing_auroc), one.column))
+    return sorted(found, key=lambda one: (-one.height, one.column))
 
 
 def _questions(labels: Labels, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -117,7 +121,7 @@ def judge(
     declared = set(match(list(timing.known_at), names))
     wide = {name for key, one in inputs.items() if isinstance(one, TableInput) for name in wide_columns(one, columns[key])}
     marked = [replace(one, declared=one.column in declared, wide=one.column in wide) for one in found]
-    guilty = [one for one in marked if _height(one) > REFUSE and not one.declared and not one.wide]
+    guilty = [one for one in marked if one.height > REFUSE and not one.declared and not one.wide]
     if guilty:
         first = guilty[0].column
         raise LeakError(
@@ -126,7 +130,7 @@ def judge(
             f"written after the outcome? timing: {{after_outcome: [{first!r}]}}.  "
             f"Known in time? timing: {{known_at: {{{first!r}: when, in words}}}}",
         )
-    high = [one for one in marked if _height(one) > WARN]
+    high = [one for one in marked if one.height > WARN]
     messages = []
     if high:
         all_declared = all(one.declared for one in high)
@@ -135,11 +139,7 @@ def judge(
     return [asdict(one) for one in marked[:KEPT]], messages
 
 
-def _height(one: Screened) -> float:
-    return max(one.auroc, one.missing_auroc)
-
-
 def _list(found: list[Screened]) -> str:
     ways = [" (its missingness)" if one.missing_auroc > one.auroc else "" for one in found]
-    shown = ", ".join(f"{one.column} {_height(one):.3f}{way}" for one, way in list(zip(found, ways, strict=True))[:SHOWN])
+    shown = ", ".join(f"{one.column} {one.height:.3f}{way}" for one, way in list(zip(found, ways, strict=True))[:SHOWN])
     return shown + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")

@@ -19,7 +19,8 @@ from meddx.dataset.assign import Assigned, assign, split_column
 from meddx.dataset.cohort import cohort_columns, cohort_counts, cohort_mask
 from meddx.dataset.open import Dataset
 from meddx.dataset.options import PARTS, CohortOptions, SplitOptions, TargetOptions, TimingOptions
-from meddx.dataset.target import Labels, TargetCoder
+from meddx.dataset.several import coder_of, questions
+from meddx.dataset.target import Labels
 from meddx.dataset.values import need_columns, texts
 from meddx.errors import DataError, OutputError
 from meddx.ingest.options import CaseOptions
@@ -151,7 +152,7 @@ def _make(
     never: Sequence[str],
 ) -> tuple[Assigned, Labels, dict[str, Any]]:
     """Assign, check, count.  Pictures are read in batches and only where their digests are needed."""
-    coder = TargetCoder(target)
+    coder = coder_of(target)
     columns = checks.resolve_columns(inputs, dataset.schema, timing=timing, never=never)
     need_columns(sorted(cohort_columns(cohort)), dataset.schema.names, "cohort")
     need_columns(coder.columns, dataset.schema.names, "target")
@@ -160,7 +161,9 @@ def _make(
     wanted = {"case_id", "patient_id", *cohort_columns(cohort), *coder.columns, own}
     table = dataset.table([name for name in dataset.schema.names if name in wanted])
     inside, labels = cohort_mask(cohort, table), coder.encode(table)
-    made = assign(table, inside, labels, target.kind, case=case, split=split, horizon=target.horizon)
+    asked = questions(coder, labels)
+    _, first, first_labels = asked[0]  # parts are balanced by the first target of the page
+    made = assign(table, inside, first_labels, first.kind, case=case, split=split, horizon=target.longest_horizon)
     messages = list(made.messages) + checks.dates_left_out(inputs, columns, dataset.schema)
     checks.patients_across_parts(made.parts, made.patients, by=split.by)
     if made.turns is None:
@@ -171,11 +174,13 @@ def _make(
     made.parts[dropped] = "dropped"
     messages += notes
     counts = _counts(made, labels, target.kind)
-    if made.turns is None:
-        messages += checks.parts_usable(counts, labels, made.parts, coder)
-    else:
-        messages += checks.folds_usable(labels, made.turns, coder)
-    screened, notes = checks.screen_train(dataset, columns, inputs, timing, made, labels, target.kind)
+    for name, one, mine in asked:
+        if made.turns is None:
+            found = checks.parts_usable(_counts(made, mine, one.kind), mine, made.parts, one)
+        else:
+            found = checks.folds_usable(mine, made.turns, one)
+        messages += [f"target {name}: {message}" if name else message for message in found]
+    screened, notes = checks.screen_train(dataset, columns, inputs, timing, made, asked)
     meta = {
         "counts": {**counts, "cohort": cohort_counts(cohort, table), "dropped_copies": len(dropped)},
         "checks": {"screen": screened, "columns": {name: list(found) for name, found in columns.items()}},

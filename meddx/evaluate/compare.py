@@ -20,7 +20,8 @@ from meddx.evaluate.verdict import estimate, judge, plainly
 from meddx.evaluate.warn import warnings
 from meddx.evaluate.words import primary_sentence
 
-METHOD = "95 % intervals: percentile bootstrap by patient, the same resamples for all models (ECE: reflected, for resampling inflates it)"
+METHOD = "95 % intervals: percentile bootstrap by patient, the same resamples for all models"
+OF_ECE = " (ECE: reflected, for resampling inflates it)"
 
 
 def compare(
@@ -36,7 +37,7 @@ def compare(
     models       name to scores, all over the same n cases as `truth`, test part only; `prevalence` is added when it is not there
     patients     [n] names, None where unknown; None when no patient is known
     train_rates  binary: [share with the outcome in train]; multiclass, ordinal and multilabel: the share of each class or label;
-                 regression: [mean in train]
+                 regression: [mean in train]; tags: the share of train cases that hold each label, or nothing where that is not known
     Raises RecipeError (a model that is not there, a metric that does not fit the kind of answer), DataError (nothing to compare),
     ValueError (arrays that do not fit).
     """
@@ -55,7 +56,7 @@ def compare(
         "target": target(truth),
         "metrics": {one: metric_name(truth.kind, one) for one in shown},
         "intervals": {
-            "method": METHOD,
+            "method": method(shown),
             "resamples": options.bootstrap,
             "seed": options.seed,
             "none": found.no_interval[0] or None,
@@ -71,6 +72,11 @@ def compare(
         "priors": prior_comparisons(models, found, model, options) if truth.kind == "binary" else [],
         "curves": figures(bench, order),
     }
+
+
+def method(shown: Sequence[str]) -> str:
+    """How the intervals of these metrics were made."""
+    return METHOD + (OF_ECE if "ece" in shown else "")
 
 
 def target(truth: Truth) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from meddx.errors import RecipeError
 from meddx.evaluate.metrics import MACRO, METRICS, NAMES
 from meddx.evaluate.options import ComparisonOptions, Metric
 from meddx.evaluate.regression import REGRESSION_METRICS
+from meddx.evaluate.spans import SPAN_METRICS
 from meddx.evaluate.types import CLASSED
 
 _CLASSED = (*(one for one in METRICS if one not in ("f1", "min_se_ppv")), "macro_f1")
@@ -18,6 +19,7 @@ _FITTING = {
     "multilabel": _CLASSED,
     "ordinal": ("kappa", "mae", *_CLASSED),
     "regression": REGRESSION_METRICS,
+    "tags": SPAN_METRICS,
 }
 # Over classes it is the mean sensitivity, which the table has anyway; it is shown where it was asked for.
 _TWICE = frozenset({"balanced_accuracy"})
@@ -52,7 +54,7 @@ def check_metrics(kind: str, classes: Sequence[str], options: ComparisonOptions)
         for metric in metrics:
             if metric not in fitting:
                 raise RecipeError(f"{where}: {metric} does not fit a {kind} answer", where, f"one that does: {', '.join(sayable)}")
-    if options.classes and kind in ("binary", "regression"):
+    if options.classes and kind in ("binary", "regression", "tags"):
         raise RecipeError(f"comparison.classes: a {kind} answer has no averages over classes", "comparison.classes", "leave it out")
     gone = [one for one in options.classes if one not in classes]
     if gone:

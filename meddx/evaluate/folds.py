@@ -7,6 +7,7 @@ taken together, with the bootstrap by patient.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from meddx.evaluate.bench import Bench
-from meddx.evaluate.bootstrap import Interval
-from meddx.evaluate.compare import METHOD, in_order, role, target
+from meddx.evaluate.bootstrap import MIN_PATIENTS, Interval
+from meddx.evaluate.compare import in_order, method, role, target
 from meddx.evaluate.fitting import check_metrics, metric_name, metrics_shown
-from meddx.evaluate.frame import PREVALENCE, described, frame, labelled, primary_pair
+from meddx.evaluate.frame import PREVALENCE, described, frame, labelled, not_averaged, primary_pair
 from meddx.evaluate.metrics import LOWER_IS_BETTER, one_weighting, oriented
 from meddx.evaluate.multi import numbers_for
 from meddx.evaluate.options import ComparisonOptions
@@ -29,7 +30,7 @@ from meddx.evaluate.rows import by_class, figures, row
 from meddx.evaluate.types import Floats, ModelScores
 from meddx.evaluate.verdict import estimate, plainly
 from meddx.evaluate.warn import warnings
-from meddx.evaluate.words import folds_sentence, primary_sentence
+from meddx.evaluate.words import absent_sentence, folds_sentence, primary_sentence, too_few_sentence
 
 FOLD_METHOD = (
     "Means of the numbers of each fold; 95 % intervals: t interval over the folds, corrected for their shared training cases "
@@ -40,11 +41,15 @@ ON_FOLDS = "the best on these same folds, which flatters it: the comparison is t
 
 @dataclass(frozen=True)
 class Measured:
-    """{model: {metric: [J]}}, and n_test / n_train averaged over the J folds."""
+    """{model: {metric: [J]}}, and n_test / n_train averaged over the J folds.
+
+    gone  class to how many folds hold it not at all, or nothing else, so that their averages over classes leave it out
+    """
 
     points: Mapping[str, Mapping[str, Floats]]
     cases: tuple[int, ...]
     ratio: float
+    gone: Mapping[str, int]
 
     def difference(self, metric: str, model: str, other: str) -> Floats:
         """[J]: model - other, turned so that positive is better."""
@@ -113,16 +118,18 @@ def compare_folds(folds: Sequence[FoldScores], options: ComparisonOptions, *, tr
 def _measured(folds: Sequence[FoldScores], options: ComparisonOptions) -> Measured:
     """Every number of every model in every fold, on the cases of the fold that all models scored."""
     each, cases, ratios = [], [], []
+    gone: Counter[str] = Counter()
     for one in folds:
         rows = frame(one.truth, one.scores, one.patients, options.classes).rows
         ones = one_weighting(None, int(rows.sum()))
         own = {name: scores for name, scores in one.scores.items() if scores.kind != "prior"}
         found = {name: numbers_for(one.truth, scores, rows, options.classes)(ones) for name, scores in own.items()}
         each.append({name: {metric: float(value[0]) for metric, value in numbers.items()} for name, numbers in found.items()})
+        gone.update(not_averaged(one.truth, rows, options.classes))
         cases.append(int(rows.sum()))
         ratios.append(int(labelled(one.truth).sum()) / one.n_train)
     points = {name: {metric: np.array([one[name][metric] for one in each]) for metric in each[0][name]} for name in each[0]}
-    return Measured(points, tuple(cases), float(np.mean(ratios)))
+    return Measured(points, tuple(cases), float(np.mean(ratios)), dict(gone))
 
 
 def _validated(folds: Sequence[FoldScores], models: Mapping[str, ModelScores]) -> dict[str, ModelScores]:
@@ -185,6 +192,13 @@ def _secondary(measured: Measured, order: Sequence[str], shown: Sequence[str], p
     return rows
 
 
+def _why_none(bench: Bench) -> str:
+    """Why the pooled numbers have no interval; empty where they have."""
+    patients = len(np.unique(bench.frame.patients))
+    noun = "patient" if bench.frame.unknown_patients < len(bench.frame.patients) else "case"
+    return too_few_sentence(patients, noun) if patients < MIN_PATIENTS else bench.frame.no_interval[0]
+
+
 def _block(
     folds: Sequence[FoldScores], measured: Measured, bench: Bench, primary: Mapping[str, Any], out_of_fold: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -210,12 +224,14 @@ def _block(
         "n_train": float(np.mean([one.n_train for one in folds])),
         "ratio": measured.ratio,
         "chosen_on_folds": primary["chosen_on_folds"],
+        "absent": dict(measured.gone),
+        "absent_sentence": absent_sentence(bench.frame.truth.kind, measured.gone, len(folds)),
         "table": table,
         "pooled": {
             "repeat": folds[0].repeat,
             "cases": int(bench.frame.rows.sum()),
-            "method": METHOD,
-            "none": bench.frame.no_interval[0] or None,
+            "method": method(list(out_of_fold[model])),
+            "none": _why_none(bench) or None,
             "models": out_of_fold,
             "difference": estimate(*bench.difference(metric, model, against)),
         },

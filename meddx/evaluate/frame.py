@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from meddx.errors import DataError, RecipeError
-from meddx.evaluate.bootstrap import MIN_PATIENTS, patient_numbers, too_few, too_few_of
+from meddx.evaluate.bootstrap import MIN_EACH, MIN_PATIENTS, patient_numbers, too_few, too_few_of
 from meddx.evaluate.calibration import Z, wilson
 from meddx.evaluate.metrics import LOWER_IS_BETTER, MACRO
-from meddx.evaluate.multi import named
+from meddx.evaluate.multi import named, usable_classes
 from meddx.evaluate.options import PrimaryOptions
-from meddx.evaluate.types import Bools, Ints, ModelScores, Truth
+from meddx.evaluate.spans import TRUE, check_spans, holds, span_array, span_counts
+from meddx.evaluate.types import CLASSED, Bools, Ints, ModelScores, Truth
 
 PREVALENCE = "prevalence"
 
@@ -78,6 +79,8 @@ def frame(truth: Truth, models: Mapping[str, ModelScores], patients: Sequence[st
     unknown = int(rows.sum()) if chosen is None else sum(one is None for one in chosen)
     positive, known = one_against_rest(truth, rows)
     names = truth.classes[1:] if truth.kind == "binary" else truth.classes
+    if truth.kind == "tags":
+        return Frame(truth, rows, numbers, unknown, *_too_few_spans(numbers, positive, names))
     inside = named(names, () if truth.kind == "binary" else averaged)
     chosen_names = tuple(name for name, one in zip(names, inside, strict=True) if one)
     # Named classes are many also where one is named: the reason is then about the average, not about every number.
@@ -89,7 +92,12 @@ def frame(truth: Truth, models: Mapping[str, ModelScores], patients: Sequence[st
 
 
 def one_against_rest(truth: Truth, rows: Bools) -> tuple[Bools, Bools]:
-    """(positive, known), each [m, k]: one column for each class or label; binary has one column, for yes; regression none."""
+    """(positive, known), each [m, k]: one column for each class or label; binary has one column, for yes; regression none.
+    Tags: whether the case holds a span of the label."""
+    if truth.kind == "tags":
+        chosen = np.asarray(truth.values)[rows]
+        known = np.asarray(truth.known, dtype=bool)[rows]
+        return holds(chosen, known, len(truth.classes)), np.repeat(known[:, None], len(truth.classes), axis=1)
     values, known = np.asarray(truth.values)[rows], np.asarray(truth.known, dtype=bool)[rows]
     if truth.kind == "binary":
         return (values == 1)[:, None], known[:, None]
@@ -100,15 +108,31 @@ def one_against_rest(truth: Truth, rows: Bools) -> tuple[Bools, Bools]:
     return values[:, None] == np.arange(len(truth.classes)), np.repeat(known[:, None], len(truth.classes), axis=1)
 
 
+def not_averaged(truth: Truth, rows: Bools, averaged: Sequence[str] = ()) -> list[str]:
+    """The classes that averages over the chosen `rows` [n] leave out though they should hold them; none for kinds without averages."""
+    if truth.kind not in (*CLASSED, "multilabel"):
+        return []
+    positive, known = one_against_rest(truth, rows)
+    wanted = named(truth.classes, averaged) & ~usable_classes(positive, known)
+    return [name for name, one in zip(truth.classes, wanted, strict=True) if one]
+
+
 def checked(models: Mapping[str, ModelScores], truth: Truth, train_rates: Sequence[float]) -> dict[str, ModelScores]:
     """The models with `prevalence` among them.  ValueError for arrays that do not fit; DataError for what is no probability."""
     cases, columns = len(truth.values), len(truth.classes)
     one_column = truth.kind in ("binary", "regression")
-    if len(train_rates) != (1 if one_column else columns):
-        raise ValueError("train_rates: one share for binary, the mean for regression, else one a class or label")
+    if len(train_rates) != (1 if one_column else columns) and not (truth.kind == "tags" and not train_rates):
+        raise ValueError("train_rates: one share for binary, the mean for regression, else one a class or label (tags: or none)")
+    if truth.kind == "tags":
+        if any(not 0 <= one <= 1 for one in train_rates):
+            raise ValueError("train_rates: of tags the share of cases that hold each label, between 0 and 1")
+        check_spans("truth", truth.values, labelled(truth), columns, may_lack=False)
     for name, scores in models.items():
         if scores.kind == "prior" and truth.kind != "binary":
             raise RecipeError("comparison.prior_scores: a prior score is compared on a yes-or-no question only", name, "leave it out")
+        if truth.kind == "tags":
+            check_spans(name, scores.probabilities, np.ones(cases, dtype=bool), columns, may_lack=True)
+            continue
         said = np.asarray(scores.probabilities, dtype=np.float64)
         wanted = [(cases,), (cases, 1)] if one_column or scores.kind == "prior" else [(cases, columns)]
         if said.shape not in wanted:
@@ -148,7 +172,6 @@ def described(truth: Truth, models: Mapping[str, ModelScores], found: Frame, tra
     has_label = labelled(truth)
     left_out = has_label & ~found.rows
     positive, known = one_against_rest(truth, found.rows)
-    values = _distribution(found, float(train_rates[0])) if truth.kind == "regression" else None
     out_positive, out_known = one_against_rest(truth, left_out)
     names = truth.classes[1:] if truth.kind == "binary" else truth.classes
     outcomes = []
@@ -165,7 +188,7 @@ def described(truth: Truth, models: Mapping[str, ModelScores], found: Frame, tra
                 "rate": with_it / of if of else None,
                 "low": low,
                 "high": high,
-                "train_rate": float(train_rates[j]),
+                "train_rate": float(train_rates[j]) if len(train_rates) else None,
                 "left_out_rate": float(out_positive[:, j].sum() / out_of) if out_of else None,
             }
         )
@@ -180,8 +203,26 @@ def described(truth: Truth, models: Mapping[str, ModelScores], found: Frame, tra
         "without_patient": found.unknown_patients,
         "one_case_a_patient": found.one_case_a_patient,
         "outcomes": outcomes,
-        "values": values,
+        "values": _distribution(found, float(train_rates[0])) if truth.kind == "regression" else None,
+        "spans": spans_of(found) if truth.kind == "tags" else None,
     }
+
+
+def spans_of(found: Frame) -> list[int]:
+    """How many distinct spans of each label the compared cases have."""
+    counts = span_counts(found.values, found.values, len(found.truth.classes))[:, :, TRUE].sum(axis=0)
+    return [int(one) for one in counts]
+
+
+def _too_few_spans(patients: Ints, holding: Bools, names: Sequence[str]) -> tuple[tuple[str, str], tuple[str, ...]]:
+    """As `too_few`, for spans, whose numbers need no cases without: 30 patients, and 10 with a span (of the label)."""
+
+    def why(rows: Bools, what: str) -> str:
+        with_it = len(np.unique(patients[rows]))
+        return "" if with_it >= MIN_EACH else f"too few patients for an interval ({with_it} with {what}; {MIN_EACH} are needed)"
+
+    reason = too_few(patients, holding[:, :0], holding[:, :0], ())[0] or why(np.asarray(holding.any(axis=1)), "a span")
+    return (reason, reason), tuple(why(holding[:, j], name) for j, name in enumerate(names))
 
 
 def _distribution(found: Frame, train_mean: float) -> dict[str, float | None]:
@@ -214,8 +255,10 @@ def _only_network(models: Mapping[str, ModelScores]) -> str:
 
 
 def _prevalence(truth: Truth, train_rates: Sequence[float]) -> ModelScores:
-    """Says the same of every case: how often it was so in training; regression: the mean there."""
+    """Says the same of every case: how often it was so in training; regression: the mean there; tags: nothing."""
     rates, cases = np.asarray(train_rates, dtype=np.float64), len(truth.values)
+    if truth.kind == "tags":  # no span is the frequent case of every word
+        return ModelScores(span_array([[] for _ in range(cases)]), None, "baseline")
     if truth.kind == "regression":
         return ModelScores(np.full(cases, rates[0]), None, "baseline")
     if truth.kind == "binary":

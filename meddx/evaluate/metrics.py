@@ -41,6 +41,9 @@ NAMES: Mapping[str, str] = {
     "mae": "MAE",
     "rmse": "RMSE",
     "r2": "R2",
+    "span_f1": "exact-span F1",
+    "span_precision": "exact-span precision",
+    "span_recall": "exact-span recall",
 }
 EPSILON = float(np.finfo(np.float64).eps)
 

@@ -17,6 +17,7 @@ from meddx.evaluate.fitting import metrics_of as metrics_of
 from meddx.evaluate.metrics import EPSILON, MACRO, METRICS, NEEDS_DECISIONS, BinaryNumbers, Numbers
 from meddx.evaluate.ranked import Cumulative, Ranking, calibration_error
 from meddx.evaluate.regression import RegressionNumbers
+from meddx.evaluate.spans import SpanNumbers, span_counts
 from meddx.evaluate.types import Bools, Floats, ModelScores, Truth
 
 PER_CLASS = ("sensitivity", "ppv", "f1")
@@ -164,6 +165,9 @@ class MultilabelNumbers:
 
 def numbers_for(truth: Truth, scores: ModelScores, rows: Bools, averaged: Sequence[str] = ()) -> Numbers:
     """The numbers of one model on the chosen `rows` [n] of the cases; `averaged` names the classes of the averages, none: all."""
+    if truth.kind == "tags":
+        spans = np.asarray(truth.values)[rows], np.asarray(scores.probabilities)[rows]
+        return SpanNumbers(span_counts(*spans, len(truth.classes)))
     said = np.asarray(scores.probabilities, dtype=np.float64)[rows]
     decided = None if scores.decisions is None else np.asarray(scores.decisions)[rows]
     values, known = np.asarray(truth.values)[rows], np.asarray(truth.known)[rows]

@@ -10,7 +10,7 @@ from meddx.yamlconf import Options, Text, Texts
 
 Metric = Literal[
     "auroc", "auprc", "accuracy", "balanced_accuracy", "brier", "log_loss", "ece", "sensitivity", "specificity", "ppv", "min_se_ppv",
-    "macro_f1", "kappa", "mae", "rmse", "r2",
+    "macro_f1", "kappa", "mae", "rmse", "r2", "span_f1", "span_precision", "span_recall",
 ]  # fmt: skip
 
 
@@ -34,6 +34,7 @@ class ComparisonOptions(Options):
     """`primary` is the verdict; all else is secondary and says so."""
 
     primary: PrimaryOptions = Field(PrimaryOptions(), description="the verdict")
+    primaries: dict[Text, PrimaryOptions] = Field({}, description="several targets: target: its verdict, where `primary` does not fit")
     classes: Texts = Field((), description="multiclass: the classes that averages run over; default all that the cases can speak about")
     also: tuple[Metric, ...] = Field((), description="further numbers of the table; all are there if left out")
     prior_scores: dict[str, PriorScore] = Field({}, description="name: a score that stands in the archive")

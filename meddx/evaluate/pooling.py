@@ -10,6 +10,7 @@ import numpy as np
 
 from meddx.errors import LeakError
 from meddx.evaluate.frame import checked, labelled
+from meddx.evaluate.spans import holds
 from meddx.evaluate.types import ModelScores, Truth
 
 
@@ -60,12 +61,15 @@ def pooled(folds: Sequence[FoldScores]) -> tuple[Truth, dict[str, ModelScores], 
 
 
 def rates(truth: Truth) -> list[float]:
-    """As `train_rates` of `compare`: shares, for regression the mean; NaN where no case has a label."""
+    """As `train_rates` of `compare`: shares; regression: the mean; tags: the shares of cases that hold each label.  NaN where no case has
+    an answer."""
     values, known = np.asarray(truth.values), np.asarray(truth.known, dtype=bool)
     if truth.kind == "multilabel":
         return [_mean(values[known[:, j], j] == 1) for j in range(len(truth.classes))]
     if truth.kind == "regression":
         return [_mean(values[known])]
+    if truth.kind == "tags":
+        return [_mean(column) for column in holds(values, known, len(truth.classes))[known].T]
     classes = (1,) if truth.kind == "binary" else range(len(truth.classes))
     return [_mean(values[known] == one) for one in classes]
 

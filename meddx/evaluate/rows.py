@@ -11,7 +11,7 @@ from meddx.evaluate import calibration
 from meddx.evaluate.bench import Bench
 from meddx.evaluate.bootstrap import Interval
 from meddx.evaluate.curves import curves, operating_point
-from meddx.evaluate.frame import Frame
+from meddx.evaluate.frame import Frame, one_against_rest, spans_of
 from meddx.evaluate.multi import PER_CLASS, MulticlassNumbers, MultilabelNumbers
 from meddx.evaluate.regression import RegressionNumbers, against_observed
 from meddx.evaluate.types import Floats
@@ -46,7 +46,10 @@ def row(bench: Bench, name: str, shown: Sequence[str], role: str) -> dict[str, A
 
 
 def _calibration(bench: Bench, name: str) -> dict[str, Any]:
-    found, value = bench.frame, bench.points[name]["in_the_large"]
+    found = bench.frame
+    if found.truth.kind == "tags":
+        return {"in_the_large": estimate(float("nan"), Interval(reason="spans are compared without their scores"))}
+    value = bench.points[name]["in_the_large"]
     why = found.why_no_interval("in_the_large")
     result: dict[str, Any] = {"in_the_large": number("in_the_large", *bench.pair(name, "in_the_large"), why, "not defined on these cases")}
     if found.truth.kind == "binary" and value == value:
@@ -63,7 +66,7 @@ def _calibration(bench: Bench, name: str) -> dict[str, Any]:
 
 def _confusion(found: Frame, decisions: Any) -> list[list[int]] | None:
     """Rows: what is; columns: what was decided; binary (no, yes), multiclass and ordinal."""
-    if decisions is None or found.truth.kind in ("multilabel", "regression"):
+    if decisions is None or found.truth.kind in ("multilabel", "regression", "tags"):
         return None
     many = len(found.truth.classes)
     cells = np.bincount(found.values.astype(np.int64) * many + decisions.reshape(-1).astype(np.int64), minlength=many * many)
@@ -95,8 +98,11 @@ def _classes(bench: Bench, name: str) -> list[dict[str, Any]]:
 def by_class(bench: Bench, names: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each class or label: its cases, and sensitivity, PPV and F1 of each of `names` with bootstrap intervals.
 
-    Binary and regression have none.  A number that no decision defines is null with a reason.
+    Binary and regression have none.  A number that no decision defines is null with a reason.  Tags: recall, precision and F1 of exact
+    spans stand under the same names; `cases` hold the label, `spans` are how many.
     """
+    if bench.frame.truth.kind == "tags":
+        return _by_label(bench, names)
     if not names or not isinstance(bench.numbers[names[0]], MulticlassNumbers | MultilabelNumbers):
         return []
     rows = _classes(bench, names[0])
@@ -104,6 +110,16 @@ def by_class(bench: Bench, names: Sequence[str]) -> list[dict[str, Any]]:
     for j, one in enumerate(rows):
         models = {name: {metric: _class_cell(bench, name, metric, j, one) for metric in PER_CLASS} for name in names}
         found.append({**{key: one[key] for key in ("class", "cases", "of", "averaged")}, "models": models})
+    return found
+
+
+def _by_label(bench: Bench, names: Sequence[str]) -> list[dict[str, Any]]:
+    positive, _ = one_against_rest(bench.frame.truth, bench.frame.rows)
+    found = []
+    for j, (label, spans) in enumerate(zip(bench.frame.truth.classes, spans_of(bench.frame), strict=True)):
+        models = {name: {metric: bench.cell(name, f"{metric}/{j}") for metric in PER_CLASS} for name in names}
+        cases = {"class": label, "cases": int(positive[:, j].sum()), "of": len(positive), "averaged": True, "spans": spans}
+        found.append({**cases, "models": models})
     return found
 
 

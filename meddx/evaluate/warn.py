@@ -10,14 +10,13 @@ import numpy as np
 from meddx.evaluate.calibration import wilson
 from meddx.evaluate.metrics import NAMES
 from meddx.evaluate.types import CLASSED, ModelScores, Truth
-from meddx.evaluate.words import count, percent, shown, with_interval
+from meddx.evaluate.words import MOST_NAMED, count, percent, shown, with_interval
 
 SLOPE_OFF = 0.1
 SHARE_OFF = 0.02
 RELATIVE_OFF = 0.2
 LEFT_OUT = 0.01
 MEAN_OFF = 0.1  # of the observed standard deviation
-MOST_NAMED = 5
 
 
 def reached(scores: ModelScores, labels: Any, decisions: Any, numbers: Mapping[str, Any], one_case: bool) -> dict[str, Any] | None:
@@ -54,8 +53,9 @@ def reached(scores: ModelScores, labels: Any, decisions: Any, numbers: Mapping[s
 def warnings(truth: Truth, model: Mapping[str, Any], cases: Mapping[str, Any], averaged: Sequence[str] = ()) -> list[str]:
     """The sentences, worst first; `model` is the primary model's row of the table, `averaged` the classes named for the averages."""
     where = cases.get("where", "the test part")
-    off = _values_off(model, cases) if truth.kind == "regression" else _calibration(truth, model, cases)
-    found = [_goal(model, where), _not_averaged(model, averaged), *off, *_shift(cases), _left_out(cases), _patients(cases)]
+    off = [] if truth.kind == "tags" else _values_off(model, cases) if truth.kind == "regression" else _calibration(truth, model, cases)
+    shift = _labels_moved(cases) if truth.kind == "tags" else _shift(cases)
+    found = [_goal(model, where), _not_averaged(model, averaged), *off, *shift, _left_out(cases), _patients(cases)]
     return [one for one in found if one]
 
 
@@ -154,6 +154,17 @@ def _shift(cases: Mapping[str, Any]) -> list[str]:
     return [f"{start} than training was: {', '.join(each)}{more}."]
 
 
+def _labels_moved(cases: Mapping[str, Any]) -> list[str]:
+    """Tags: labels that more or fewer cases hold than in training."""
+    moved = [one for one in cases["outcomes"] if one["rate"] is not None and one["train_rate"] is not None and _moved(one)]
+    each = [f"{one['class']} in {percent(one['rate'])} of the cases, {percent(one['train_rate'])} in training" for one in moved]
+    more = f", and {len(moved) - MOST_NAMED} more" if len(moved) > MOST_NAMED else ""
+    where = cases.get("where", "the test part").capitalize()
+    return (
+        [f"{where} hold{'' if 'where' in cases else 's'} other spans than training: {', '.join(each[:MOST_NAMED])}{more}."] if moved else []
+    )
+
+
 def _moved(one: Mapping[str, Any]) -> bool:
     beyond_chance = not one["low"] <= one["train_rate"] <= one["high"]
     return beyond_chance and _large(one["rate"] - one["train_rate"], one["rate"])
@@ -164,7 +175,7 @@ def _left_out(cases: Mapping[str, Any]) -> str:
         return ""
     noun = f"labelled {cases.get('noun', 'test case')}"
     text = f"{count(cases['left_out'], noun)} of {cases['labelled']:,} could not be scored by every model and are in no number"
-    rates = cases["outcomes"][0] if len(cases["outcomes"]) == 1 else None
+    rates = cases["outcomes"][0] if len(cases["outcomes"]) == 1 and not cases.get("spans") else None
     return f"{text}; {percent(rates['left_out_rate'])} of them have the outcome." if rates else f"{text}."
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from meddx.evaluate.metrics import LOWER_IS_BETTER
 
+MOST_NAMED = 5
+
 
 def sentences(comparison: Mapping[str, Any], opened: int | None = None) -> list[str]:
     """The verdict, what else must be known before it is believed, and on which cases; `opened` is how often the test part was."""
@@ -49,6 +51,23 @@ def folds_sentence(folds: Mapping[str, Any], against: str) -> str:
     if folds["chosen_on_folds"]:
         text += f" {against} was taken because it is the best baseline on these same folds, which flatters it."
     return text
+
+
+def absent_sentence(kind: str, gone: Mapping[str, int], folds: int) -> str:
+    """Which classes or labels the averages of how many folds leave out; empty where none is.  `gone`: class to number of folds."""
+    if not gone:
+        return ""
+    what, held = ("labels", "that some of its cases have and others not") if kind == "multilabel" else ("classes", "that its cases hold")
+    often = sorted(gone.items(), key=lambda one: -one[1])
+    each = [f"{name} in {number:,}" for name, number in often[1:MOST_NAMED]]
+    more = [f"{len(often) - MOST_NAMED:,} more {what} in some"] if len(often) > MOST_NAMED else []
+    listed = ", ".join([f"{often[0][0]} is left out in {often[0][1]:,} of {count(folds, 'fold')}", *each, *more])
+    start = f"Averages over {what} run, in each fold, over the {what} {held}: {listed}"
+    return f"{start}; the folds taken together leave out only what no fold holds."
+
+
+def too_few_sentence(patients: int, noun: str = "patient") -> str:
+    return f"{count(patients, noun)}: too few for an interval by resampling"
 
 
 def cases_sentence(cases: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -30,32 +31,33 @@ def decode(data: bytes) -> dict[str, Any]:
 
     Raises Unreadable with a reason, and whatever pydicom raises for content that breaks its parser.
     """
-    dataset = _parsed(data)
+    dataset = parsed(data)
     check_header(dataset)
     try:
         image, rule = to_png(dataset)
     except (ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
-        raise Unreadable(_why(error), type(error).__name__) from error
+        raise Unreadable(why(error), type(error).__name__) from error
     return {**header_fields(dataset), "image": image, "_rule": rule}
 
 
-def _why(error: Exception) -> str:
-    """pydicom has no error classes for this, only words."""
+def why(error: Exception) -> str:
+    """The reason code of what a pixel decoder raised: pydicom has no error classes for this, only words."""
     words = str(error).lower()
     if "does not support" in words or isinstance(error, NotImplementedError):
         return "syntax_unsupported"
     return "image_truncated" if re.search("less than|smaller|not enough|expected|length", words) else "pixels_unreadable"
 
 
-def _parsed(data: bytes) -> Any:
+def parsed(data: bytes, **options: Any) -> Any:
+    """The data set of a file; `options` go to `dcmread`.  Raises Unreadable: not_dicom, image_bomb (deflated), or as pydicom does."""
     import pydicom
     from pydicom.errors import InvalidDicomError
 
     _refuse_inflation(data)
     try:
-        dataset = pydicom.dcmread(io.BytesIO(data))
+        dataset = pydicom.dcmread(io.BytesIO(data), **options)
     except InvalidDicomError:
-        dataset = _without_preamble(data)
+        dataset = _without_preamble(data, options)
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = (
@@ -64,13 +66,13 @@ def _parsed(data: bytes) -> Any:
     return dataset
 
 
-def _without_preamble(data: bytes) -> Any:
+def _without_preamble(data: bytes, options: Mapping[str, Any]) -> Any:
     """Old archives hold files without the 128 bytes and `DICM`; one with a class, a size and pixels is believed."""
     import pydicom
 
     if data[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
         raise Unreadable("not_dicom", "it does not begin like DICOM")
-    dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+    dataset = pydicom.dcmread(io.BytesIO(data), force=True, **options)
     if "SOPClassUID" not in dataset:
         raise Unreadable("not_dicom", "no SOP class in it")
     return dataset

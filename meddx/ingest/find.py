@@ -16,10 +16,13 @@ from meddx.storage import FileInfo, StoragePath
 ENDINGS = {
     ".csv": "csv", ".txt": "csv", ".data": "csv", ".tsv": "tsv", ".tab": "tsv", ".xlsx": "xlsx", ".parquet": "parquet", ".pq": "parquet",
     ".hea": "wfdb", ".dat": "wfdb", ".atr": "wfdb",
+    ".iob": "iob", ".iob2": "iob", ".bio": "iob", ".conll": "iob",
     ".npz": "medmnist", ".png": "images", ".jpg": "images", ".jpeg": "images", ".dcm": "dicom", ".dicom": "dicom",
+    ".nii": "nifti",
 }  # fmt: skip
-FOLDER_FORMATS = ("images", "dicom")  # a file is a row
+FOLDER_FORMATS = ("images", "dicom", "nifti")  # a file is a row (of a DICOM series: a slice of one)
 WHOLE_FOLDERS = (*FOLDER_FORMATS, "wfdb")  # every file of the folder belongs to the source
+ALSO = {"iob": ("csv", "tsv")}  # endings of another format under which files of this one go about, where the page names it
 LISTED_ONE_BY_ONE = 1000
 
 
@@ -136,7 +139,7 @@ def _sort(source: SourceOptions, root: StoragePath, files: Sequence[FileInfo]) -
     wanted = source.format if source.format != "auto" else _format_of_many(root, files)
     if wanted in WHOLE_FOLDERS:  # archives often have no endings: every file is tried
         return Found(wanted, root, tuple(files))
-    mine = tuple(one for one in files if ENDINGS.get(ending(one.path.name)) == wanted)
+    mine = tuple(one for one in files if ENDINGS.get(ending(one.path.name)) in (wanted, *ALSO.get(wanted, ())))
     if not mine:
         raise DataError(f"no file of the format {wanted} in the folder", str(root), "check the keys `path` and `format`")
     if wanted == "medmnist" and len(mine) > 1:

@@ -1,4 +1,4 @@
-"""A folder of image or DICOM files in, blocks of one row a file out; what will not open becomes a reject."""
+"""A folder of image, DICOM or NIfTI files in, blocks of one row a file out; what will not open becomes a reject."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from meddx.errors import DataError
-from meddx.ingest import dicom, images
+from meddx.ingest import dicom, images, nifti
 from meddx.ingest.block import Block, Reject, Unit, path_digest
 from meddx.ingest.find import Found
 from meddx.ingest.headers import MAX_FILE_BYTES, Unreadable
@@ -25,6 +25,7 @@ UNIT_FILES = 2048
 BATCH_FILES = 64
 BATCH_BYTES = 64 << 20
 THREADS = 4
+VOLUME_THREADS = 2  # each may hold a whole volume unpacked
 Decode = Callable[[bytes], dict[str, Any]]
 
 
@@ -41,11 +42,12 @@ class FolderReader:
     facts: dict[str, Any]
     rejects: Sequence[Reject] = ()
     notes: list[str] = field(default_factory=list)
+    threads: int = THREADS
 
     def read_unit(self, unit: Unit) -> Iterator[Block]:
         """The files of one unit, a few at a time, decoded by a few threads (decoders release the GIL)."""
         start = 0
-        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(self.threads, os.cpu_count() or 1)) as pool:
             for batch in _batches(unit.files):
                 with warnings.catch_warnings():  # pydicom tells of each odd value; here, for catching is not safe in the threads
                     warnings.simplefilter("ignore")
@@ -55,12 +57,8 @@ class FolderReader:
 
     def _row(self, file: FileInfo) -> dict[str, Any] | Unreadable:
         """One file as a row, or why it is none.  Faults of the storage are raised: they are not the file's fault."""
-        if file.path.name in JUNK or file.path.name.startswith("._"):
-            return Unreadable("junk_file", "left behind by a desktop")
-        if file.size == 0:
-            return Unreadable("file_empty")
-        if file.size > MAX_FILE_BYTES:
-            return Unreadable("file_too_large", f"more than {MAX_FILE_BYTES >> 20} MB")
+        if why_not := refused(file):
+            return why_not
         data = file.path.read_bytes()
         try:
             return {**self.decode(data), **self._names(file)}
@@ -72,7 +70,7 @@ class FolderReader:
     def _names(self, file: FileInfo) -> dict[str, str]:
         names = {
             "file_name": file.path.name,
-            "file_stem": file.path.name.rsplit(".", 1)[0],
+            "file_stem": stem(file.path.name),
             "file_path": file.path.relative_to(self.root),
         }
         if self.label_column:
@@ -99,9 +97,10 @@ def open_folder(found: Found, source: SourceOptions) -> FolderReader:
     files = [one for one in found.files if one.path.uri != own]
     if not files:
         raise DataError("the folder holds no image", str(found.root), "check the key `path`")
-    family = dicom if found.format == "dicom" else images
+    family = {"images": images, "dicom": dicom, "nifti": nifti}[found.format]
+    content = "volume" if family is nifti else "image"
     names = [("file_name", pa.string()), ("file_stem", pa.string()), ("file_path", pa.string())]
-    schema = pa.schema([*names, *family.FIELDS, ("image", pa.binary())])
+    schema = pa.schema([*names, *family.FIELDS, (content, pa.binary())])
     label = source.label_from_folder
     if label:
         if label in schema.names:
@@ -109,7 +108,22 @@ def open_folder(found: Found, source: SourceOptions) -> FolderReader:
         schema = schema.append(pa.field(label, pa.string()))
     facts = {"format": found.format, "pixel_rules": Counter[str]()}  # how the pictures were made, counted while reading
     units = [Unit(f"files-{start:09d}", start, tuple(files[start : start + UNIT_FILES])) for start in range(0, len(files), UNIT_FILES)]
-    return FolderReader(found.root, family.decode, schema, label, units, len(files), facts)
+    threads = VOLUME_THREADS if family is nifti else THREADS
+    return FolderReader(found.root, family.decode, schema, label, units, len(files), facts, threads=threads)
+
+
+def refused(file: FileInfo) -> Unreadable | None:
+    """Why a file is not even opened: junk, nothing in it, or too large."""
+    if file.path.name in JUNK or file.path.name.startswith("._"):
+        return Unreadable("junk_file", "left behind by a desktop")
+    if file.size == 0:
+        return Unreadable("file_empty")
+    return Unreadable("file_too_large", f"more than {MAX_FILE_BYTES >> 20} MB") if file.size > MAX_FILE_BYTES else None
+
+
+def stem(name: str) -> str:
+    """The name of a file without its ending; `.nii.gz` is one ending."""
+    return name[:-7] if name.lower().endswith(".nii.gz") else name.rsplit(".", 1)[0]
 
 
 def _batches(files: Sequence[FileInfo]) -> Iterator[list[FileInfo]]:

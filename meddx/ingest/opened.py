@@ -13,11 +13,11 @@ from meddx.ingest.columns import Kind
 from meddx.ingest.find import FOLDER_FORMATS, Found
 from meddx.ingest.options import SourceOptions
 
-NOT_YET = ("series", "nifti", "iob")
-
 
 def open_reader(found: Found, source: SourceOptions, text: Sequence[str], known: Mapping[str, Kind]) -> Reader:
     """The reader of `found.format`, with the column of `file_as`; each family is imported only when it is used."""
+    if source.series and found.format != "dicom":
+        raise DataError("`series` is for DICOM", str(found.root), "leave it out")
     reader = _family(found, source, text, known)
     if source.file_as is None:
         return reader
@@ -64,8 +64,14 @@ def _family(found: Found, source: SourceOptions, text: Sequence[str], known: Map
         from meddx.ingest.wfdb import open_wfdb
 
         return open_wfdb(found, source)
-    if found.format in NOT_YET:
-        raise DataError(f"the format {found.format!r} cannot be read yet", str(found.root), "choose one of the other formats")
+    if found.format == "iob":
+        from meddx.ingest.iob import open_iob
+
+        return open_iob(found, source)
+    if source.series:
+        from meddx.ingest.series import open_series
+
+        return open_series(found, source)
     from meddx.ingest.folder import open_folder
 
     return open_folder(found, source)

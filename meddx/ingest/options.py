@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from meddx.duration import Duration, is_duration, parse_duration
 from meddx.yamlconf import Options, Text, Texts
 
-Format = Literal["auto", "csv", "tsv", "xlsx", "parquet", "medmnist", "images", "dicom", "wfdb"]
+Format = Literal["auto", "csv", "tsv", "xlsx", "parquet", "medmnist", "images", "dicom", "nifti", "wfdb", "iob"]
 
 
 class LabelTable(Options):
@@ -18,7 +18,7 @@ class LabelTable(Options):
 
     path: str = Field(description="the table; `${MEDDX_...}` is filled from the environment")
     key: Text = Field(description="the column of the table that names the image")
-    match: Literal["file_name", "file_stem", "file_path", "accession_number", "sop_instance_uid"] = Field(
+    match: Literal["file_name", "file_stem", "file_path", "accession_number", "sop_instance_uid", "series_instance_uid"] = Field(
         "file_name", description="what of the image the key names"
     )
 
@@ -32,6 +32,7 @@ class SignalSource(Options):
     length: Duration = Field(timedelta(seconds=10), description="sliding: length of a window")
     step: Duration = Field(timedelta(seconds=10), description="sliding: from one window to the next")
     band: tuple[float, float] | None = Field(None, description="band-pass over the whole record before it is cut, low and high in Hz")
+    apart: bool = Field(False, description="beats: one lead more, `apart`: how far the leads together are from the record's usual beat")
     annotator: Text = Field("atr", description="the ending of the annotation files")
 
 
@@ -62,6 +63,7 @@ class SourceOptions(Options):
     keep: Texts = Field(("*",), description="joined: the columns that are kept, names or patterns")
     pivot: PivotOptions | None = Field(None, description="a long table made wide while it is read")
     file_as: Text | None = Field(None, description="name of a column made from the name of the file")
+    series: bool = Field(False, description="dicom: one row a series, a volume, instead of one a picture")
     signal: SignalSource = Field(SignalSource(), description="wfdb: which rows a record gives")
     encoding: str = Field("auto", description="text encoding; auto knows BOM, UTF-8, GB18030, latin-1 and says which")
     delimiter: Literal["auto", ",", ";", "\t", "|"] = Field("auto", description="between values")
@@ -85,7 +87,11 @@ class SourceOptions(Options):
         return value
 
     @model_validator(mode="after")
-    def _time_of_joined(self) -> SourceOptions:
+    def _fits_together(self) -> SourceOptions:
+        if self.series and self.format not in ("auto", "dicom"):
+            raise ValueError("`series` is for DICOM")
+        if self.labels and self.labels.match == "series_instance_uid" and not self.series:
+            raise ValueError("labels.match series_instance_uid needs `series: true`")
         given = [name for name in ("time", "window") if getattr(self, name) is not None]
         if given and not self.join:
             raise ValueError(f"`{given[0]}` is for a source that is joined to the cases: say `join`")

@@ -57,11 +57,7 @@ def _check_codestream(dataset: Any, rows: int, columns: int) -> None:
 
 def to_png(dataset: Any) -> tuple[bytes, str]:
     """(PNG bytes, which rule was used: window, full_range or colour).  Raises Unreadable for what cannot be shown losslessly."""
-    from pydicom.pixels import pixel_array
-
-    syntax = str(dataset.file_meta.TransferSyntaxUID)
-    # One decoder a syntax, not whichever is installed: the same file must give the same pixels everywhere.
-    values = pixel_array(dataset, decoding_plugin="gdcm" if syntax in (*JPEG2000, *JPEG) else "pydicom" if syntax == RLE else "")
+    values = stored_values(dataset)
     photometric = str(dataset.get("PhotometricInterpretation", ""))
     if photometric == "PALETTE COLOR":
         return _encode(_palette(values, dataset)), "colour"
@@ -71,6 +67,18 @@ def to_png(dataset: Any) -> tuple[bytes, str]:
         raise Unreadable("pixels_unsupported", f"photometric interpretation {photometric[:16] or 'missing'}")
     grey, rule = grey_values(values, dataset)
     return _encode(grey), rule
+
+
+def stored_values(dataset: Any) -> np.ndarray:
+    """The values as they are stored, [h, w] or [h, w, 3].  Raises what pydicom and its decoders do."""
+    from pydicom.pixels import pixel_array
+
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    # One decoder a syntax, not whichever is installed: the same file must give the same pixels everywhere.
+    values: np.ndarray = pixel_array(
+        dataset, decoding_plugin="gdcm" if syntax in (*JPEG2000, *JPEG) else "pydicom" if syntax == RLE else ""
+    )
+    return values
 
 
 def grey_values(stored: np.ndarray, dataset: Any) -> tuple[np.ndarray, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from meddx.ingest.opened import open_reader
 from meddx.ingest.options import SourceOptions
 
 SUSPECTS = ("?", "-", ".", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "NULL", "null", "missing", "unknown", "Unknown", "#N/A")
+SAMPLE_BYTES = 256 << 20  # volumes are large: the sample ends here
 NUMERIC_SUSPECTS = (-1.0, -9.0, -99.0, -999.0, 99.0, 999.0, 9999.0)
 
 
@@ -71,7 +73,7 @@ def _of_typed(found: Found, source: SourceOptions, rows: int, text: Sequence[str
     for block in (block for unit in reader.units for block in reader.read_unit(unit)):
         taken.append(block.table.slice(0, rows - sum(one.num_rows for one in taken)))
         rejected += len(block.rejects)
-        if sum(one.num_rows for one in taken) >= rows:
+        if sum(one.num_rows for one in taken) >= rows or sum(one.nbytes for one in taken) >= SAMPLE_BYTES:
             break
     table = pa.concat_tables(taken) if taken else reader.schema.empty_table()
     fields = [pa.field(one.name, one.type if pa.types.is_binary(one.type) else pa.string()) for one in table.schema]
@@ -80,6 +82,9 @@ def _of_typed(found: Found, source: SourceOptions, rows: int, text: Sequence[str
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
+        texts_ = [None if rows is None else json.dumps(rows, ensure_ascii=False) for rows in column.to_pylist()]
+        return pa.chunked_array([pa.array(texts_, pa.string())])
     return column if pa.types.is_binary(column.type) else column.cast(pa.string())
 
 

@@ -55,7 +55,7 @@ def read_head(file: FileInfo) -> bytes:
 def detect(file: FileInfo, source: SourceOptions, kind: str) -> TextForm:
     """The form of `file`; `kind` is csv or tsv.  Declared keys are taken at their word."""
     head = read_head(file)
-    encoding, bom = _encoding(file, head, source.encoding)
+    encoding, bom = encoding_of(file, head, source.encoding)
     text = _decode(head, encoding)
     lines = _after(text, source.skip_rows)
     if len(head) == HEAD:
@@ -83,7 +83,8 @@ def _decode(head: bytes, encoding: str) -> str:
     return codecs.getincrementaldecoder(name)("replace").decode(head)
 
 
-def _encoding(file: FileInfo, head: bytes, declared: str) -> tuple[str, bool]:
+def encoding_of(file: FileInfo, head: bytes, declared: str) -> tuple[str, bool]:
+    """(encoding, whether a byte order mark stands first) of a file that begins with `head`; a declared one is taken at its word."""
     bom = next((name for mark, name in BOMS if head.startswith(mark)), None)
     if declared != "auto":
         try:

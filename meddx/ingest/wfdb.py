@@ -72,7 +72,7 @@ class WfdbReader:
         rate, leads = record.header.rate, [one.lead for one in record.header.signals]
         window = signal_rows.window_of(self.options, rate, record.samples)
         samples = _samples(record, self.options.band) if len(places) else np.zeros((len(leads), 1), np.float32)
-        for chosen, table in signal_rows.tables(record.name, rate, leads, samples, places, window, more):
+        for chosen, table in signal_rows.tables(record.name, rate, leads, samples, places, window, more, with_apart=self.options.apart):
             yield Block(table.cast(self.schema), self.root.name, numbers[chosen], rejects, [digest] * len(chosen))
             rejects = []
         if rejects:

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from meddx.duration import Duration
 from meddx.yamlconf import Options, Text, Texts
 
-KINDS = ("table", "image", "signal", "events", "text")
+KINDS = ("table", "image", "volume", "signal", "events", "text", "tokens")
 
 
 class _Input(Options):
@@ -44,6 +44,29 @@ class ImageInput(_Input):
         None, description="several pictures a case: which one, or how their features are folded"
     )
     at_most: int = Field(4, ge=1, le=64, description="mean, max, attention: the latest so many pictures")
+
+
+class VolumeInput(_Input):
+    """One volume a case (CT, MR), resampled to one spacing and cut or padded about its middle to one size."""
+
+    kind: Literal["volume"] = Field(description="a volume")
+    column: Text = Field("volume", description="the column with the volume, as NIfTI bytes")
+    size: tuple[int, int, int] = Field(description="slices, rows and columns that the model sees")
+    spacing: tuple[float, float, float] | None = Field(
+        None, description="mm from slice to slice, row to row, column to column; left out: the whole volume is brought to `size`"
+    )
+    window: tuple[float, float] | None = Field(None, description="stored values that become 0 and 1, such as [-1000, 400] HU for lungs")
+    many: Literal["latest", "first"] | None = Field(None, description="several volumes a case: which one")
+
+    @model_validator(mode="after")
+    def _some_room(self) -> VolumeInput:
+        if min(self.size) < 1 or max(self.size) > 512:
+            raise ValueError("size: slices, rows and columns, each from 1 to 512")
+        if self.spacing is not None and min(self.spacing) <= 0:
+            raise ValueError("spacing: three distances in mm above 0")
+        if self.window is not None and self.window[0] >= self.window[1]:
+            raise ValueError("window: from the lower to the higher value")
+        return self
 
 
 class SignalInput(_Input):
@@ -94,6 +117,20 @@ class TextInput(_Input):
     max_tokens: int = Field(512, ge=1, le=16384, description="what is longer loses its middle, and that is counted")
     min_count: int = Field(2, ge=1, description="a word seen less often in train is unknown")
     max_words: int = Field(20000, ge=1, description="size of the vocabulary at most")
+    pretrained: str | None = Field(
+        None, description="a local Hugging Face directory: its tokenizer instead of words, its network as the encoder `pretrained`"
+    )
+
+
+class TokensInput(_Input):
+    """A text whose words are each given a tag: words, their characters, and where they stand in the text."""
+
+    kind: Literal["tokens"] = Field(description="a text to be tagged word by word")
+    column: Text = Field("text", description="the column with the text")
+    max_tokens: int = Field(256, ge=1, le=4096, description="a longer text is quarantined: no part of it goes unread without saying so")
+    characters: int = Field(24, ge=1, le=64, description="of each word the first so many characters are read")
+    min_count: int = Field(2, ge=1, description="a word seen less often in train is unknown, and read by its characters alone")
+    max_words: int = Field(20000, ge=1, description="size of the vocabulary at most")
 
 
 def _kind(value: Any) -> str:
@@ -104,9 +141,11 @@ def _kind(value: Any) -> str:
 InputOptions = Annotated[
     Annotated[TableInput, Tag("table")]
     | Annotated[ImageInput, Tag("image")]
+    | Annotated[VolumeInput, Tag("volume")]
     | Annotated[SignalInput, Tag("signal")]
     | Annotated[EventsInput, Tag("events")]
-    | Annotated[TextInput, Tag("text")],
+    | Annotated[TextInput, Tag("text")]
+    | Annotated[TokensInput, Tag("tokens")],
     Discriminator(
         _kind,
         custom_error_type="input_kind",

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from meddx.errors import BundleError
-from meddx.inputs.options import EventsInput, ImageInput, InputOptions, SignalInput, TableInput, TextInput
+from meddx.inputs.options import EventsInput, ImageInput, InputOptions, SignalInput, TableInput, TextInput, TokensInput, VolumeInput
 from meddx.inputs.types import Preparation, Prepared
 
 
@@ -74,6 +74,10 @@ def _from_state(state: Mapping[str, Any]) -> Preparation:
             from meddx.inputs.image import ImagePreparation
 
             return ImagePreparation.from_state(state)
+        case "volume":
+            from meddx.inputs.volume import VolumePreparation
+
+            return VolumePreparation.from_state(state)
         case "signal":
             from meddx.inputs.signal import SignalPreparation
 
@@ -86,6 +90,10 @@ def _from_state(state: Mapping[str, Any]) -> Preparation:
             from meddx.inputs.text import TextPreparation
 
             return TextPreparation.from_state(state)
+        case "tokens":
+            from meddx.inputs.tokens import TokensPreparation
+
+            return TokensPreparation.from_state(state)
     raise BundleError("the bundle has an input of a kind that this version does not know", next_step="update meddx, or build it again")
 
 
@@ -108,6 +116,10 @@ def _fit(name: str, options: InputOptions, columns: Sequence[str], table: pa.Tab
             from meddx.inputs.image import ImagePreparation
 
             return ImagePreparation.fit(name, options, table)
+        case VolumeInput():
+            from meddx.inputs.volume import VolumePreparation
+
+            return VolumePreparation.fit(name, options, table)
         case SignalInput():
             from meddx.inputs.signal import SignalPreparation
 
@@ -120,6 +132,10 @@ def _fit(name: str, options: InputOptions, columns: Sequence[str], table: pa.Tab
             from meddx.inputs.text import TextPreparation
 
             return TextPreparation.fit(name, options, table)
+        case TokensInput():
+            from meddx.inputs.tokens import TokensPreparation
+
+            return TokensPreparation.fit(name, options, table)
 
 
 def merge_errors(prepared: Mapping[str, Prepared], optional: Collection[str] = ()) -> dict[int, str]:

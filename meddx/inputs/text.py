@@ -41,14 +41,13 @@ class TextPreparation:
     def fit(cls, name: str, options: TextInput, table: pa.Table) -> TextPreparation:
         """The vocabulary of `table`, which must be the train part alone.  Of words seen equally often the first by spelling is kept.
 
-        DataError where there is no text, or several a case and no `many`.
+        DataError where there is no text, or several a case and no `many`.  With `pretrained` a `PretrainedTextPreparation`.
         """
-        source = options.source if is_joined(table, options.source) else None
-        blank = cls(name, options.optional, source, options.column, options.many, options.max_tokens, (), 0.0)
-        texts, several = blank._texts(table)
-        if several.any():
-            what = f"{int(several.sum()):,} case(s) have several rows in the source {source!r}"
-            raise DataError(what, f"inputs.{name}", "say `many: latest`, `first` or `join`")
+        if options.pretrained is not None:
+            from meddx.inputs.pretrained import PretrainedTextPreparation
+
+            return PretrainedTextPreparation.fit(name, options, table)
+        texts, source = cls.train_texts(name, options, table)
         counts: Counter[str] = Counter()
         long = known = 0
         for text in texts.to_pylist():
@@ -64,6 +63,17 @@ class TextPreparation:
             raise DataError(what, f"inputs.{name}.min_count", "lower it, or give more cases")
         kept = tuple(ranked[: options.max_words])
         return cls(name, options.optional, source, options.column, options.many, options.max_tokens, kept, long / known)
+
+    @staticmethod
+    def train_texts(name: str, options: TextInput, table: pa.Table) -> tuple[pa.Array, str | None]:
+        """(one text a case, null where none; the joined source).  DataError where a case has several and nobody said which."""
+        source = options.source if is_joined(table, options.source) else None
+        blank = TextPreparation(name, options.optional, source, options.column, options.many, options.max_tokens, (), 0.0)
+        texts, several = blank._texts(table)
+        if several.any():
+            what = f"{int(several.sum()):,} case(s) have several rows in the source {source!r}"
+            raise DataError(what, f"inputs.{name}", "say `many: latest`, `first` or `join`")
+        return texts, source
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -149,22 +159,31 @@ class TextPreparation:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TextPreparation:
         """The preparation that `state()` described.  BundleError where it is not such a description."""
+        if "tokenizer" in state:
+            from meddx.inputs.pretrained import PretrainedTextPreparation
+
+            return PretrainedTextPreparation.from_state(state)
+        return cls(**cls.fields_of(state))
+
+    @staticmethod
+    def fields_of(state: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that every text input has.  BundleError where they are not there, or cannot be."""
         try:
             source, many = state["source"], state["many"]
-            made = cls(
-                str(state["name"]),
-                bool(state["optional"]),
-                None if source is None else str(source),
-                str(state["column"]),
-                None if many is None else str(many),
-                int(state["max_tokens"]),
-                tuple(str(word) for word in state["words"]),
-                float(state["truncated"]),
-            )
+            made = {
+                "name": str(state["name"]),
+                "optional": bool(state["optional"]),
+                "source": None if source is None else str(source),
+                "column": str(state["column"]),
+                "many": None if many is None else str(many),
+                "max_tokens": int(state["max_tokens"]),
+                "words": tuple(str(word) for word in state["words"]),
+                "truncated": float(state["truncated"]),
+            }
             if (
-                not 1 <= made.max_tokens <= 16384
-                or made.many not in (None, "latest", "first", "join")
-                or len(set(made.words)) < len(made.words)
+                not 1 <= int(state["max_tokens"]) <= 16384
+                or many not in (None, "latest", "first", "join")
+                or len(set(state["words"])) < len(state["words"])
             ):
                 raise ValueError("sizes that cannot be")
         except (KeyError, TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ estimator, a list of one a label (multilabel), or a dict around it:
     texts       of each text input its TF-IDF: columns, idf, and components for trees
     plain, kept what a linear model does to the columns before it (linear.py)
     deviation   of the normal errors of a ridge regression on class numbers (ordinal)
+    dictionary  the names of entities that train knew (tags; dictionary.py), and no estimator at all
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from meddx.errors import BundleError, DataError, RecipeError
 from meddx.inputs.types import Prepared
 from meddx.models.boosting import boosting
+from meddx.models.dictionary import dictionary_logits, empty_dictionary, fit_dictionary
 from meddx.models.features import Features, features_of
 from meddx.models.forest import forest
 from meddx.models.linear import logistic, matrix, ridge
@@ -27,7 +29,7 @@ from meddx.models.options import BaselineOptions
 from meddx.models.textfeatures import fit_components, fit_tfidf, tfidf
 
 LIMIT = 20.0  # largest log-odds
-HEADS = ("binary", "multiclass", "multilabel", "ordinal", "regression")
+HEADS = ("binary", "multiclass", "multilabel", "ordinal", "regression", "tags")
 
 
 class KnownLabels(Protocol):
@@ -57,6 +59,8 @@ def fit_baseline(
     whatever `n_jobs` (processors).  DataError where no label is known; RecipeError for a kind or an input that does not fit.
     """
     _refuse(options, specs, head["kind"])
+    if head["kind"] == "tags":
+        return _named(options.inputs, _fit_tags(options, specs, prepared, labels, head, seed, groups))
     features = features_of(_looked_at(options.inputs, specs), prepared)
     known = np.asarray(labels.known, bool)
 
@@ -70,12 +74,43 @@ def fit_baseline(
         model: Any = [fit(labels.values[:, place], known[:, place]) for place in range(len(head["classes"]))]
     else:
         model = fit(labels.values, known)
-    return {"inputs": list(options.inputs), "model": model} if options.inputs else model
+    return _named(options.inputs, model)
+
+
+def _named(inputs: Sequence[str], model: Any) -> Any:
+    return {"inputs": list(inputs), "model": model} if inputs else model
+
+
+def _fit_tags(
+    options: BaselineOptions,
+    specs: Mapping[str, Mapping[str, Any]],
+    prepared: Mapping[str, Prepared],
+    labels: KnownLabels,
+    head: Mapping[str, Any],
+    seed: int,
+    groups: np.ndarray | None,
+) -> Any:
+    name = _tokens(_looked_at(options.inputs, specs))
+    if name is None:
+        raise RecipeError(f"the baseline {options.kind} tags one input of kind tokens", "baselines.inputs", "name that input alone")
+    if options.kind == "prevalence":
+        return empty_dictionary()
+    return fit_dictionary(prepared[name], labels, len(head["classes"]), seed=seed, groups=groups)
+
+
+def _tokens(specs: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The input whose words are tagged; None where it is not clear which."""
+    names = [name for name, spec in specs.items() if spec["kind"] == "tokens"]
+    return names[0] if len(names) == 1 else None
 
 
 def _refuse(options: BaselineOptions, specs: Mapping[str, Mapping[str, Any]], kind: str) -> None:
     if kind not in HEADS:
         raise RecipeError(f"the baseline {options.kind} does not answer a target of kind {kind}", "baselines")
+    if kind == "tags" and options.kind not in ("prevalence", "dictionary"):
+        raise RecipeError(f"the baseline {options.kind} does not answer a target of kind tags", "baselines", "take dictionary")
+    if options.kind == "dictionary" and kind != "tags":
+        raise RecipeError(f"the baseline dictionary does not answer a {kind} target: it tags words", "baselines", "take another")
     if options.kind == "linear" and kind not in ("regression", "ordinal"):
         raise RecipeError(f"the baseline linear does not answer a {kind} target", "baselines", "take logistic")
     if options.kind == "logistic" and kind == "regression":
@@ -160,13 +195,21 @@ def baseline_logits(
     """float64 [n, k] for the head's probabilities().
 
     Log-odds (binary, k = 1; multilabel, one a label), log-probabilities (multiclass), log-odds of a higher class (ordinal,
-    one fewer than classes), the number in standardised units (regression, k = 1).  Within 20 of 0, but for regression.
+    one fewer than classes), the number in standardised units (regression, k = 1).  Within 20 of 0, but for regression and tags
+    (`dictionary_logits`).
     """
     inputs: Sequence[str] = ()
     if isinstance(estimator, dict) and "inputs" in estimator:
         inputs, estimator = estimator["inputs"], estimator["model"]
     if unknown := [name for name in inputs if name not in specs]:
         raise BundleError(f"the model looks at {len(unknown)} inputs that are not there", "model.skops", "the bundle is damaged")
+    if head["kind"] == "tags":
+        name = _tokens(_looked_at(inputs, specs))
+        if name is None or not isinstance(estimator, dict):
+            raise BundleError("the model tags no input of this bundle", "model.skops", "the bundle is damaged")
+        return dictionary_logits(estimator, head, prepared[name])
+    if isinstance(estimator, dict) and "dictionary" in estimator:
+        raise BundleError(f"a dictionary does not answer a {head['kind']} target", "model.skops", "the bundle is damaged")
     features = features_of(_looked_at(inputs, specs), prepared)
     kind, classes = head["kind"], len(head.get("classes", ()))
     if kind == "multilabel":

@@ -11,23 +11,30 @@ from torch import Tensor, nn
 
 from meddx.errors import RecipeError
 from meddx.models.attention import attention
+from meddx.models.bag import bag
 from meddx.models.convolution import conv
 from meddx.models.fusion import Fusion, fusion_of
 from meddx.models.heads import Head, make_head
 from meddx.models.image import IMAGE_ENCODERS
 from meddx.models.many import FOLDS, Many
 from meddx.models.options import DEFAULT_ENCODER, EncoderOptions, ModelOptions
+from meddx.models.pretrained import pretrained
 from meddx.models.recurrent import gru, lstm, rnn
+from meddx.models.summary import SUMMARY_ENCODERS
 from meddx.models.table import TABLE_ENCODERS
+from meddx.models.tagging import TOKEN_ENCODERS, TaggingModel, tagging_model
+from meddx.models.volume import VOLUME_ENCODERS
 from meddx.yamlconf import nearest
 
 SEQUENCE_ENCODERS: dict[str, Callable[..., nn.Module]] = {"rnn": rnn, "lstm": lstm, "gru": gru, "conv": conv, "attention": attention}
 _BY_INPUT: dict[str, dict[str, Callable[..., nn.Module]]] = {
     "image": IMAGE_ENCODERS,
+    "volume": VOLUME_ENCODERS,
     "table": TABLE_ENCODERS,
     "signal": SEQUENCE_ENCODERS,
-    "events": SEQUENCE_ENCODERS,
-    "text": SEQUENCE_ENCODERS,
+    "events": {**SEQUENCE_ENCODERS, **SUMMARY_ENCODERS},
+    "text": {**SEQUENCE_ENCODERS, "bag": bag, "pretrained": pretrained},
+    "tokens": TOKEN_ENCODERS,
 }
 
 
@@ -65,7 +72,7 @@ class DiagnosticModel(nn.Module):
 
 def build_model(
     model: ModelOptions, encoders: Mapping[str, EncoderOptions], specs: Mapping[str, dict[str, Any]], head: Mapping[str, Any]
-) -> DiagnosticModel:
+) -> DiagnosticModel | TaggingModel:
     """The network, with weights drawn from torch's generator (the same after the same `torch.manual_seed`).
 
     `specs`: input to its preparation's spec; an input without an encoder gets its kind's default.  `head`: the page that `make_head` takes.
@@ -82,8 +89,11 @@ def build_model(
             "model.fusion.drop_inputs",
             "mark an input `optional: true`, or leave it out",
         )
+    asked = make_head(head)
+    if asked.kind == "tags":
+        return tagging_model(made, specs, asked, model.hidden, model.dropout)
     fusion = fusion_of(model.fusion, {name: _out_features(name, one) for name, one in made.items()}, optional)
-    return DiagnosticModel(made, fusion, make_head(head), model.hidden, model.dropout)
+    return DiagnosticModel(made, fusion, asked, model.hidden, model.dropout)
 
 
 def build_encoder(name: str, options: EncoderOptions, spec: Mapping[str, Any]) -> nn.Module:

@@ -15,6 +15,8 @@ from meddx.inputs.types import Prepared
 from meddx.models.textfeatures import word_counts
 
 PIXELS = 28  # a picture counts as at most 28 x 28 features a channel
+CELLS = 6  # a volume as the means of at most 6 x 6 x 6 blocks
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # ... and these of its voxels
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def features_of(specs: Mapping[str, Mapping[str, Any]], prepared: Mapping[str, P
 def feature_matrix(specs: Mapping[str, Mapping[str, Any]], prepared: Mapping[str, Prepared]) -> np.ndarray:
     """float32 [n, f]: for each input but texts its columns, NaN where missing.
 
-    A table: its numbers on the preparation's scale and its category codes; a picture: its pixels in 0..1; signals and events:
-    their summary.  A case without an optional input has NaN, and code 0.
+    A table: its numbers on the preparation's scale and its category codes; a picture: its pixels in 0..1; a volume: means of blocks and
+    quantiles; signals and events: their summary.  A case without an optional input has NaN, and code 0.
     """
     rows = len(next(iter(prepared.values())).present)
     parts = [np.zeros((rows, 0), np.float32)]
@@ -78,6 +80,8 @@ def _numbers(name: str, spec: Mapping[str, Any], one: Prepared) -> np.ndarray:
     """The dense columns [n, ...] of an input that is no table and no text."""
     if spec["kind"] == "image":
         return _pictures(spec, one.arrays)
+    if spec["kind"] == "volume":
+        return blocks(one.arrays["pixels"])
     width = _widths(spec)[0]
     if "summary" not in one.aside and not one.present.any():
         return np.full((len(one.present), width), np.nan, np.float32)
@@ -107,6 +111,8 @@ def _widths(spec: Mapping[str, Any]) -> tuple[int, list[int], bool]:
     kind = spec["kind"]
     if kind == "image":
         return int(spec["channels"] * min(PIXELS, spec["size"]) ** 2), [], False
+    if kind == "volume":
+        return int(spec["channels"]) * (prod(min(CELLS, side) for side in spec["size"]) + len(QUANTILES)), [], False
     if kind == "table":
         return int(spec["numbers"]), [int(levels) for levels in spec["categories"]], False
     if kind in ("signal", "events"):
@@ -147,6 +153,20 @@ def shrink(pixels: np.ndarray, full: float) -> np.ndarray:
     for start in range(0, len(pixels), 256):  # so that the floats of all pictures never exist at once
         result[start : start + 256] = areas @ (pixels[start : start + 256].astype(np.float32) / np.float32(full)) @ areas.T
     return result
+
+
+def blocks(pixels: np.ndarray) -> np.ndarray:
+    """float32 [n, c * (blocks + quantiles)] of volumes [n, c, d, h, w]: exact block averages, then quantiles of the voxels."""
+    sides = pixels.shape[2:]
+    deep, down, across = (area_weights(side, min(CELLS, side)) for side in sides)
+    width = deep.shape[0] * down.shape[0] * across.shape[0]
+    made = np.empty((*pixels.shape[:2], width + len(QUANTILES)), np.float32)
+    for place in np.ndindex(*pixels.shape[:2]):  # one at a time: in-plane first, so that little is held
+        plain = np.asarray(pixels[place], np.float32)
+        small = down @ plain @ across.T
+        made[place][:width] = np.tensordot(deep, small, 1).ravel()
+        made[place][width:] = np.quantile(plain, QUANTILES)
+    return made.reshape(len(pixels), prod(made.shape[1:]))
 
 
 def area_weights(size: int, new: int) -> np.ndarray:

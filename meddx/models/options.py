@@ -8,7 +8,9 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from meddx.yamlconf import Options, Texts, nearest
 
-# cnn: the small net of three convolutions; mlp: tables; rnn to attention: sequences; the rest are MONAI's, by their names there.
+# cnn: the small net of three convolutions; mlp: tables; rnn to attention: sequences; bag: the words of a text, whatever their order;
+# summary: statistics of events; slices: a picture net over a volume's slices; pretrained: the network of a local Hugging Face directory;
+# the rest are MONAI's, by their names there.
 ENCODERS = (
     "cnn",
     "mlp",
@@ -17,6 +19,8 @@ ENCODERS = (
     "gru",
     "conv",
     "attention",
+    "bag",
+    "summary",
     "resnet10",
     "resnet18",
     "resnet34",
@@ -26,17 +30,22 @@ ENCODERS = (
     "efficientnet-b0",
     "efficientnet-b1",
     "vit",
+    "slices",
+    "pretrained",
 )
-BASELINES = ("prevalence", "logistic", "linear", "forest", "boosting")
-DEFAULT_ENCODER = {"table": "mlp", "image": "cnn", "signal": "conv", "events": "gru", "text": "lstm"}
+BASELINES = ("prevalence", "logistic", "linear", "forest", "boosting", "dictionary")
+USUAL_BASELINE: dict[str, Literal["linear", "dictionary"]] = {"regression": "linear", "tags": "dictionary"}
+DEFAULT_ENCODER = {"table": "mlp", "image": "cnn", "volume": "cnn", "signal": "conv", "events": "gru", "text": "lstm", "tokens": "lstm"}
 _PICTURES = ("cnn", *(name for name in ENCODERS if name[-1].isdigit()), "vit")
 _SEQUENCES = ("rnn", "lstm", "gru", "conv", "attention")
 FITTING = {
     "table": ("mlp",),
     "image": _PICTURES,
+    "volume": (*_PICTURES, "slices"),
     "signal": _SEQUENCES,
-    "events": _SEQUENCES,
-    "text": _SEQUENCES,
+    "events": (*_SEQUENCES, "summary"),
+    "text": (*_SEQUENCES, "bag", "pretrained"),
+    "tokens": _SEQUENCES,
 }
 
 
@@ -83,8 +92,8 @@ class ModelOptions(Options):
 class BaselineOptions(Options):
     """A scikit-learn model on the same parts, on plain features (pixels, TF-IDF, summary statistics).  `prevalence` is always there."""
 
-    kind: Literal["prevalence", "logistic", "linear", "forest", "boosting"] = Field(
-        description="which; linear: least squares (regression, ordinal)"
+    kind: Literal["prevalence", "logistic", "linear", "forest", "boosting", "dictionary"] = Field(
+        description="which; linear: least squares (regression, ordinal); dictionary: names seen in train (tags)"
     )
     name: str | None = Field(
         None, pattern=r"^[a-z][a-z0-9_-]*$", description="its name on the page, where a kind stands twice; default: the kind"
@@ -96,6 +105,12 @@ class BaselineOptions(Options):
     @property
     def label(self) -> str:
         return self.name or self.kind
+
+    def fits(self, target: str) -> bool:
+        """Whether it can answer a target of this kind."""
+        if target == "tags" or self.kind == "dictionary":
+            return self.kind == "prevalence" or (target == "tags" and self.kind == "dictionary")
+        return {"logistic": target != "regression", "linear": target in ("regression", "ordinal")}.get(self.kind, True)
 
 
 Baseline = Annotated[BaselineOptions, BeforeValidator(_by_name)]

@@ -78,6 +78,60 @@ class TextFront(nn.Module):
         return masked(self.embedding(tokens.long()), mask), mask
 
 
+class TokensFront(nn.Module):
+    """Of each word a learned vector, what a convolution finds in its characters (the largest over its places; Ma & Hovy 2016), and a
+    vector of its shape, side by side: `width` together, `spelling` of it from characters (0: two fifths).
+
+    In training a known word is read as unknown with the chance `word_dropout`, so that its characters and neighbours must do, and each
+    feature is hidden with the chance `locked_dropout` in all words of a text alike (Gal & Ghahramani 2016), the others made larger.
+    """
+
+    _SHAPES, _LETTER, _KERNEL, _UNKNOWN = 8, 32, 5, 1  # widths of a shape's and of a character's vector; characters that are looked at
+
+    def __init__(self, spec: Spec, width: int, spelling: int, word_dropout: float, locked_dropout: float = 0.0) -> None:
+        super().__init__()
+        spelling = spelling or max(1, width * 2 // 5)
+        words = width - spelling - self._SHAPES
+        if words < 1 or spelling < 1 or not 0 <= word_dropout < 1 or not 0 <= locked_dropout < 1:
+            said = f"its width is above spelling + {self._SHAPES}, spelling not below 0, word_dropout and locked_dropout below 1"
+            raise RecipeError(f"a network for words: {said}", "model.encoders")
+        self.word_dropout, self.locked_dropout = word_dropout, locked_dropout
+        self.words = nn.Embedding(int(spec["words"]), words, padding_idx=0)
+        self.shapes = nn.Embedding(int(spec["shapes"]), self._SHAPES, padding_idx=0)
+        self.characters = nn.Embedding(int(spec["letters"]), self._LETTER, padding_idx=0)
+        self.convolution = nn.Conv1d(self._LETTER, spelling, self._KERNEL, padding=self._KERNEL // 2)
+        with torch.no_grad():
+            for table in (self.words, self.shapes, self.characters):
+                table.weight.mul_(table.embedding_dim**-0.5)
+
+    def forward(self, tokens: Tensor, characters: Tensor, shape: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps [n, L, width] of tokens, shape int [n, L], characters int [n, L, C] and length int [n]."""
+        mask = valid_steps(length, tokens.shape[1])
+        tokens = tokens.long()
+        if self.training and self.word_dropout:
+            hidden = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
+            tokens = torch.where(hidden & mask, torch.full_like(tokens, self._UNKNOWN), tokens)
+        parts = [self.words(tokens), self._spelled(characters.long(), mask), self.shapes(shape.long())]
+        x = torch.cat(parts, dim=2)
+        if self.training and self.locked_dropout:
+            x = x * nn.functional.dropout(x.new_ones(len(x), 1, x.shape[2]), self.locked_dropout)
+        return masked(x, mask), mask
+
+    def _spelled(self, characters: Tensor, mask: Tensor) -> Tensor:
+        """[n, L, spelling]; in training of each word that is there once, for most words of a batch stand in it several times."""
+        if self.training and mask.any():
+            once, place = torch.unique(characters[mask], dim=0, return_inverse=True)
+            found = self._word(once)[place]
+            nothing = found.new_zeros(*mask.shape, found.shape[-1])
+            return nothing.masked_scatter(mask[:, :, None], found)
+        return self._word(characters.flatten(0, 1)).view(*mask.shape, self.convolution.out_channels)
+
+    def _word(self, characters: Tensor) -> Tensor:
+        """[m, spelling] of characters int [m, C]."""
+        found: Tensor = torch.relu(self.convolution(self.characters(characters).transpose(1, 2)))
+        return found.masked_fill((characters == 0)[:, None], 0.0).amax(2)
+
+
 def patch_of(spec: Spec, patch: int) -> int:
     """Samples a step of a signal; 0 chooses the fewest that leave at most 64 steps.  1 for what is not a signal."""
     if patch < 0 or (patch and spec["kind"] != "signal"):
@@ -100,6 +154,10 @@ def front_of(spec: Spec, width: int, patch: int = 0) -> nn.Module:
         case "text":
             patch_of(spec, patch)
             return TextFront(spec, width)
+        case "tokens":
+            patch_of(spec, patch)
+            dropouts = (float(spec.get(name, 0.0)) for name in ("word_dropout", "locked_dropout"))
+            return TokensFront(spec, width, int(spec.get("spelling", 0)), *dropouts)
     raise RecipeError(f"a {spec['kind']} is not a sequence", "model.encoders")
 
 

@@ -25,8 +25,8 @@ from meddx.errors import BundleError
 from meddx.inputs.prepare import Preparations
 from meddx.inputs.types import Prepared
 from meddx.predict import outcome
-from meddx.predict.calibrate import apply_calibration, n_logits
-from meddx.predict.engine import EnginePlan, estimator_logits, network_features, plan_for, select
+from meddx.predict.calibrate import n_logits
+from meddx.predict.engine import EnginePlan, estimator_logits, network_features, plan_for, rows_at_once, select
 from meddx.predict.estimators import MODEL, EstimatorParts, dump_estimator, load_estimator
 from meddx.predict.files import publish, read_files
 from meddx.predict.manifest import (
@@ -41,7 +41,9 @@ from meddx.predict.manifest import (
     versions_for,
 )
 from meddx.predict.networks import WEIGHTS, NetworkParts, check_offset, dump_weights, load_network
+from meddx.predict.patterns import apply_by_pattern, check_patterns
 from meddx.predict.rows import as_table
+from meddx.predict.spans import spans_of, words_input
 from meddx.predict.wishes import check_wishes, hide
 from meddx.storage import StoragePath
 
@@ -50,7 +52,18 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
-AT_ONCE = 4096  # rows prepared together; a multiple of every plan's batch
+
+
+@dataclass(frozen=True)
+class _Usable:
+    """Rows that can be answered: their positions [m], logits [m, k], embedding [m, hidden], the optional inputs that each has (bool [m]),
+    and of tags their words."""
+
+    rows: Places
+    logits: Floats
+    features: NDArray[np.float32]
+    present: dict[str, NDArray[np.bool_]]
+    words: Prepared | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +165,8 @@ class Bundle:
         """
         check_wishes(self.page.kind, self.inputs, without, outputs)
         table = as_table(rows, self.page.columns)
-        parts = [self._predict(table.slice(start, AT_ONCE), score_outside, without, outputs) for start in range(0, table.num_rows, AT_ONCE)]
+        step = rows_at_once(self.plan, self.preparations.specs(), n_logits(self.head))
+        parts = [self._predict(table.slice(start, step), score_outside, without, outputs) for start in range(0, table.num_rows, step)]
         return pa.concat_tables(parts) if parts else self.schema(outputs).empty_table()
 
     def _predict(self, table: pa.Table, score_outside: bool, without: Sequence[str], outputs: Sequence[str]) -> pa.Table:
@@ -160,30 +174,35 @@ class Bundle:
         status = np.where(inside, outcome.SCORED, outcome.OUTSIDE).astype(object)
         error: NDArray[np.object_] = np.full(table.num_rows, None, object)
         wanted = np.arange(table.num_rows) if score_outside else np.flatnonzero(inside)
-        rows, logits, features = self._usable(table, wanted, error, without, embed=outcome.EMBEDDING in outputs)
+        usable = self._usable(table, wanted, error, without, embed=outcome.EMBEDDING in outputs)
         status[[row for row in np.flatnonzero(inside) if error[row] is not None]] = outcome.QUARANTINED
-        found = None
-        if len(rows):
-            probabilities = apply_calibration(self.page.calibration, self.head, logits)
-            numbers = outcome.numbers_of(self.page.head, self.page.threshold, probabilities)
-            decisions = outcome.decide(self.page.head, self.page.target, self.page.threshold, probabilities)
-            found = outcome.Answers(rows, numbers, decisions, features)
+        found = self._answers(usable) if len(usable.rows) else None
         return outcome.assemble(self.page.head, self.digest, table, status, error, found, outputs)
 
-    def _usable(
-        self, table: pa.Table, wanted: Places, error: NDArray[np.object_], without: Sequence[str], *, embed: bool
-    ) -> tuple[Places, Floats, NDArray[np.float32]]:
-        """(positions, logits, embedding) of those `wanted` rows that can be used; the reasons of the others go into `error`."""
+    def _answers(self, usable: _Usable) -> outcome.Answers:
+        probabilities = apply_by_pattern(self.page.calibration, self.head, usable.logits, usable.present)
+        numbers = outcome.numbers_of(self.page.head, self.page.threshold, probabilities)
+        decisions = outcome.decide(self.page.head, self.page.target, self.page.threshold, probabilities)
+        entities = [] if usable.words is None else spans_of(self.head, probabilities, usable.words)
+        return outcome.Answers(usable.rows, numbers, decisions, usable.features, entities)
+
+    def _usable(self, table: pa.Table, wanted: Places, error: NDArray[np.object_], without: Sequence[str], *, embed: bool) -> _Usable:
+        """Those `wanted` rows that can be used; the reasons of the others go into `error`."""
         prepared = self._prepare(table if len(wanted) == table.num_rows else table.take(wanted), without)
         for place, reason in self.preparations.row_errors(prepared).items():
             error[wanted[place]] = reason
         good = np.flatnonzero(np.array([error[row] is None for row in wanted], bool))
         if not len(good):
-            return good, np.zeros((0, 0)), np.zeros((0, 0), np.float32)
+            return _Usable(good, np.zeros((0, 0)), np.zeros((0, 0), np.float32), {})
         logits, features = self._features({name: select(one, good) for name, one in prepared.items()}, embed=embed)
         finite = np.isfinite(logits).all(axis=1)
         error[wanted[good[~finite]]] = "not_finite"
-        return wanted[good[finite]], logits[finite], features[finite]
+        kept = good[finite]
+        present = {name: prepared[name].present[kept] for name in self.preparations.optional_names}
+        words = select(prepared[words_input(self.head, self.preparations.specs())], kept) if self.head["kind"] == "tags" else None
+        if not finite.all():
+            logits, features = logits[finite], features[finite]
+        return _Usable(wanted[kept], logits, features, present, words)
 
     def _prepare(self, table: pa.Table, without: Sequence[str]) -> dict[str, Prepared]:
         """Every input's arrays; a hidden one sees a table without its columns, the others all of it."""
@@ -253,6 +272,9 @@ def _open(files: Mapping[str, bytes], digest: str, allow_code: bool) -> Bundle:
         raise BundleError(f"the bundle has no {needed}", needed, "make the bundle again")
     preparations = Preparations.from_state(page.inputs)
     check_columns(page, preparations)
+    check_patterns(page.calibration, {one.name: one.optional for one in preparations.inputs})
+    if page.head.kind == "tags":
+        words_input(page.head.page, preparations.specs())
     if page.kind == "network":
         check_offset(page.predictor, n_logits(page.head.page))
         predictor = load_network(files[needed], page.predictor, preparations.specs(), page.head.page, allow_code=allow_code)

@@ -8,6 +8,8 @@ All functions are pure.  A calibration is JSON, by kind of answer (k classes or 
     multiclass    {"kind": "temperature", "temperature": t, "bias": [k], "notes": [...]}
     ordinal       {"kind": "temperature", "temperature": t, "bias": [k-1], "notes": [...]}, of the cumulative logits
     regression    {"kind": "linear", "intercept": a, "slope": b, "notes": [...]}, in the units of the target
+
+Each may hold `absent`, pages of the same kind by what a case lacks: see patterns.py.
 """
 
 from __future__ import annotations
@@ -31,19 +33,24 @@ Floats = NDArray[np.float64]
 FITTING: dict[str, tuple[Calibration, ...]] = {
     "binary": ("logistic", "temperature", "none"),
     "multilabel": ("logistic", "temperature", "none"),
-    "multiclass": ("temperature", "none"),
+    "multiclass": ("temperature", "slope", "none"),
     "ordinal": ("temperature", "none"),
     "regression": ("linear", "none"),
+    "tags": ("none",),
 }
 
 
 def default_kind(head: Mapping[str, Any]) -> Calibration:
-    """logistic for binary and multilabel, temperature for multiclass and ordinal, linear for regression."""
+    """logistic for binary and multilabel, temperature for multiclass and ordinal, linear for regression, none for tags."""
     return FITTING[head["kind"]][0]
 
 
 def n_logits(head: Mapping[str, Any]) -> int:
-    """Columns of the logits: binary and regression 1, ordinal one less than classes, else one a class or label."""
+    """Columns of the logits: binary and regression 1, ordinal one less than classes, else one a class or label; tags: for T tags
+    one a word and tag, and T * T + 2 * T of the chain."""
+    if head["kind"] == "tags":
+        tags = 2 * len(head["classes"]) + 1
+        return int(head["tokens"]) * tags + tags * tags + 2 * tags
     return {"binary": 1, "regression": 1, "ordinal": len(head["classes"]) - 1}.get(head["kind"], len(head["classes"]))
 
 
@@ -51,8 +58,9 @@ def fit_calibration(kind: Calibration | None, head: Mapping[str, Any], logits: N
     """A calibration fitted on the calibrate part.
 
     `logits` [n, k] (binary k = 1); `labels` with unknown ones masked.  `kind` None: the head's default.  `temperature` on a
-    binary or multilabel head fits the slope alone.  Raises DataError where an answer has one class only, or a logit is not
-    finite, and RecipeError for a kind that does not fit the head, such as `logistic` on a multiclass one.
+    binary or multilabel head fits the slope alone, `slope` on a multiclass one the temperature alone.  Raises DataError where an
+    answer has one class only, or a logit is not finite, and RecipeError for a kind that does not fit the head, such as `logistic`
+    on a multiclass one.
     """
     kind = kind or default_kind(head)
     if kind not in FITTING[head["kind"]]:
@@ -64,7 +72,7 @@ def fit_calibration(kind: Calibration | None, head: Mapping[str, Any], logits: N
     if head["kind"] in ("multiclass", "ordinal"):
         truth = np.asarray(labels.values)[labels.known].astype(np.int64)
         if head["kind"] == "multiclass":
-            return fit_temperature(scores[labels.known], truth)
+            return fit_temperature(scores[labels.known], truth, with_bias=kind != "slope")
         return fit_cumulative(np.minimum.accumulate(scores[labels.known], axis=1), truth)  # in order, as the head reads them
     if head["kind"] == "regression":
         rows = labels.known.reshape(-1)
@@ -82,7 +90,7 @@ def fit_calibration(kind: Calibration | None, head: Mapping[str, Any], logits: N
 
 def apply_calibration(calibration: Mapping[str, Any], head: Mapping[str, Any], logits: NDArray[Any]) -> Floats:
     """Calibrated answers: binary [n, 1] = P(positive), multilabel [n, labels], multiclass and ordinal [n, classes] adding up
-    to 1, regression [n, 1] = the value in the units of the target."""
+    to 1, regression [n, 1] = the value in the units of the target, tags the logits as they are."""
     from scipy.special import expit
 
     scores = np.asarray(logits, np.float64)
@@ -91,6 +99,8 @@ def apply_calibration(calibration: Mapping[str, Any], head: Mapping[str, Any], l
         scores = scores / calibration["temperature"] + np.asarray(calibration["bias"])
     if head["kind"] == "multiclass":
         return softmax(scores)
+    if head["kind"] == "tags":
+        return scores
     if head["kind"] in ("ordinal", "regression"):
         values = _probabilities(head, scores)
         return calibration["intercept"] + calibration["slope"] * values if kind == "linear" else values
@@ -107,9 +117,20 @@ def _probabilities(head: Mapping[str, Any], scores: Floats) -> Floats:
 
 
 def check_calibration(calibration: Mapping[str, Any], head: Mapping[str, Any]) -> None:
-    """Raises BundleError where `apply_calibration` could not use it: an unknown kind, a wrong length, no numbers, a slope of 0."""
+    """Raises BundleError where `apply_calibration` could not use it: an unknown kind, a wrong length, no numbers, a slope of 0.
+
+    The pages under `absent` are held to the same.
+    """
+    patterns = calibration.get("absent", {})
+    if not isinstance(patterns, dict) or not all(isinstance(page, dict) and "absent" not in page for page in patterns.values()):
+        raise BundleError("the calibrations of cases that lack something are not pages", "bundle.json", "make the bundle again")
+    for page in (calibration, *patterns.values()):
+        _check_page(page, head)
+
+
+def _check_page(calibration: Mapping[str, Any], head: Mapping[str, Any]) -> None:
     kind = calibration.get("kind")
-    written = {"binary": "logistic", "multilabel": "logistic", "regression": "linear"}.get(head["kind"], "temperature")
+    written = {"binary": "logistic", "multilabel": "logistic", "regression": "linear", "tags": "none"}.get(head["kind"], "temperature")
     if kind not in ("none", written):
         raise BundleError(f"the calibration {str(kind)[:40]!r} is not known", "bundle.json", "use the meddx that wrote the bundle")
     if kind == "none":

@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 TABLE_ROWS = 256
 ELEMENTS = 1 << 18  # of one batch: pixels, samples, values; what stays in the caches of a usual processor
 WORD = 64  # numbers that a word becomes in the network
+AT_ONCE = 4096  # rows prepared together, at most
+AT_ONCE_BYTES = 64 << 20  # of long texts and volumes, and of their logits
 PICTURES = 4  # of a case with several, where the spec does not say how many
 
 
@@ -36,12 +38,25 @@ class EnginePlan:
 
 
 def plan_for(specs: Mapping[str, Mapping[str, Any]]) -> EnginePlan:
-    """The usual plan for inputs with these specs: 256 rows, fewer (a power of two, at least 8) where a case is large."""
+    """The usual plan for inputs with these specs: 256 rows, fewer (a power of two, at least 8) where a case is large.
+
+    Volumes go down to 1 row: the first layer of a 3D network holds some 16 to 64 copies of each.
+    """
     elements = sum(elements_of(spec) for spec in specs.values())
-    rows = TABLE_ROWS
-    while rows > 8 and rows * elements > ELEMENTS:
+    rows, least = TABLE_ROWS, 1 if any(spec["kind"] == "volume" for spec in specs.values()) else 8
+    while rows > least and rows * elements > ELEMENTS:
         rows //= 2
     return EnginePlan(batch_rows=rows)
+
+
+def rows_at_once(plan: EnginePlan, specs: Mapping[str, Mapping[str, Any]], logits: int) -> int:
+    """Rows that are prepared together: a power of two and so a multiple of the plan's batch; fewer where a case or its logits are large."""
+    large = [elements_of(spec) for spec in specs.values() if spec["kind"] in ("tokens", "volume")]
+    size = 4 * sum(large) + 8 * logits
+    rows = AT_ONCE
+    while rows > plan.batch_rows and rows * size > AT_ONCE_BYTES:
+        rows //= 2
+    return rows
 
 
 def elements_of(spec: Mapping[str, Any]) -> int:
@@ -50,11 +65,14 @@ def elements_of(spec: Mapping[str, Any]) -> int:
         case "image":
             pictures = int(spec.get("items") or PICTURES) if spec.get("many") in ("mean", "max", "attention") else 1
             return pictures * int(spec["channels"]) * int(spec["size"]) ** 2
+        case "volume":
+            depth, height, width = (int(side) for side in spec["size"])
+            return int(spec["channels"]) * depth * height * width
         case "signal":
             return int(spec["leads"]) * int(spec["steps"])
         case "events":
             return int(spec["steps"]) * int(spec["variables"])
-        case "text":
+        case "text" | "tokens":
             return int(spec["tokens"]) * WORD
     return 0
 
@@ -103,6 +121,9 @@ def network_features(
 def _forward(model: Any, batch: dict[str, dict[str, Tensor]], embed: bool) -> tuple[Tensor, ...]:
     if not embed:
         return (model(batch),)
+    if hasattr(model, "both"):  # tags: the answer hangs on each word, the features are their mean
+        logits, features = model.both(batch)
+        return logits, features
     features = model.embed(batch)
     return model.answer(features), features
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from meddx.errors import BundleError
+from meddx.models.dictionary import check_dictionary
 
 MODEL = "model.skops"
 AGAIN = "make the bundle again with meddx train"
@@ -116,6 +117,9 @@ def load_estimator(data: bytes) -> Any:
         ) from error
     for tree, features in _trees(estimator):
         _check_tree(tree, features)
+    inner = estimator.get("model") if isinstance(estimator, dict) and "inputs" in estimator else estimator
+    if isinstance(inner, dict) and "dictionary" in inner:
+        check_dictionary(inner)
     return estimator
 
 

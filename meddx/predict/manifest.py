@@ -19,34 +19,45 @@ from meddx.yamlconf import Options
 
 MANIFEST = "bundle.json"
 FORMAT = 1
-SIZES = {"signal": ("leads", "rate", "steps"), "events": ("steps", "variables"), "text": ("tokens",)}
-PACKAGES = {"network": ("meddx", "python", "torch", "monai"), "estimator": ("meddx", "python", "scikit-learn", "numpy")}
+SIZES = {
+    "signal": ("leads", "rate", "steps"),
+    "events": ("steps", "variables"),
+    "text": ("tokens",),
+    "tokens": ("tokens", "words", "characters"),
+}
+PACKAGES = {"network": ("meddx", "python", "torch", "monai", "transformers"), "estimator": ("meddx", "python", "scikit-learn", "numpy")}
 
 
 class HeadPage(Options):
     """What is asked: the two class names (negative, positive), the class names (ordinal: from low to high), or the label names.
 
     `mean`, `std`: of a regression's target in train, in its units; logits are in deviations from that mean.
+    `tokens`: of tags, as many words of a text as there are places for.
     """
 
-    kind: Literal["binary", "multiclass", "multilabel", "ordinal", "regression"]
+    kind: Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "tags"]
     classes: tuple[str, ...] = ()
     mean: float | None = Field(None, allow_inf_nan=False)
     std: float | None = Field(None, gt=0, allow_inf_nan=False)
+    tokens: int | None = Field(None, ge=1, le=4096)
 
     @model_validator(mode="after")
     def _possible(self) -> HeadPage:
-        least = {"binary": 2, "multilabel": 1, "regression": 0}.get(self.kind, 2)
+        least = {"binary": 2, "multilabel": 1, "regression": 0, "tags": 1}.get(self.kind, 2)
         if len(self.classes) < least or (self.kind in ("binary", "regression") and len(self.classes) > least):
             raise ValueError(f"a {self.kind} answer cannot have {len(self.classes)} classes")
         if (self.kind == "regression") != (self.mean is not None and self.std is not None):
             raise ValueError("a regression has a mean and a std, no other answer has")
+        if (self.kind == "tags") != (self.tokens is not None):
+            raise ValueError("tags have a number of tokens, no other answer has")
         return self
 
     @property
     def page(self) -> dict[str, Any]:
-        """As `make_head` takes it: {"kind", "classes"}, for a regression with its mean and std."""
+        """As `make_head` takes it: {"kind", "classes"}, for a regression with its mean and std, for tags with its tokens."""
         page: dict[str, Any] = {"kind": self.kind, "classes": list(self.classes)}
+        if self.kind == "tags":
+            return {**page, "tokens": self.tokens}
         return {**page, "mean": self.mean, "std": self.std} if self.kind == "regression" else page
 
 
@@ -58,7 +69,7 @@ class Column(Options):
     """
 
     name: str
-    use: Literal["number", "category", "image", "signal", "events", "text", "rows", "cohort"]
+    use: Literal["number", "category", "image", "volume", "signal", "events", "text", "tokens", "rows", "cohort"]
     required: bool
     input: str | None = None
     levels: int | None = None  # category: how many train knew
@@ -72,7 +83,10 @@ class Column(Options):
     rate: float | None = None  # signal: samples a second after preparation
     steps: int | None = None  # signal: samples, events: bins of the grid
     variables: int | None = None  # events: how many train knew
-    tokens: int | None = None  # text: as many as are read
+    shape: tuple[int, int, int] | None = None  # volume: slices, rows, columns after preparation
+    tokens: int | None = None  # text: as many as are read; tokens: as many as a text may have
+    words: int | None = None  # tokens: how many train knew, with padding and the unknown one
+    characters: int | None = None  # tokens: as many of a word as are read
 
 
 class Manifest(Options):
@@ -123,6 +137,8 @@ def _columns(one: Preparation) -> list[Column]:
         ]
     if spec["kind"] == "image":
         about |= {"size": spec["size"], "channels": spec["channels"], "bits": 16 if spec["max"] > 255 else 8}
+    elif spec["kind"] == "volume":
+        about |= {"shape": tuple(spec["size"]), "channels": spec["channels"]}
     else:
         about |= {key: spec[key] for key in SIZES.get(spec["kind"], ())}
     return [Column(name=name, use="rows" if spec["kind"] == "table" else spec["kind"], **about) for name in one.columns]
@@ -182,10 +198,12 @@ def check_columns(manifest: Manifest, preparations: Preparations) -> None:
 
 def check_threshold(head: HeadPage, threshold: dict[str, Any]) -> None:
     """Raises BundleError where the threshold does not say how this head decides."""
-    if head.kind in ("multiclass", "ordinal"):
+    if head.kind in ("ordinal", "tags"):
         return
-    labels = threshold.get("labels")
-    if head.kind == "multilabel":
+    labels, weights = threshold.get("labels"), threshold.get("weights")
+    if head.kind == "multiclass":
+        good = weights is None or _are_weights(weights, head.classes)
+    elif head.kind == "multilabel":
         pages = [labels.get(name) if isinstance(labels, dict) else None for name in head.classes]
         good = all(isinstance(page, dict) and _is_number(page.get("value")) for page in pages)
     elif head.kind == "regression":
@@ -195,6 +213,10 @@ def check_threshold(head: HeadPage, threshold: dict[str, Any]) -> None:
         good = _is_number(threshold.get("value"))
     if not good:
         raise BundleError(f"the threshold does not fit a {head.kind} answer", MANIFEST, "make the bundle again")
+
+
+def _are_weights(weights: Any, classes: tuple[str, ...]) -> bool:
+    return isinstance(weights, dict) and set(weights) == set(classes) and all(_is_number(one) and one > 0 for one in weights.values())
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from meddx.predict import adjust, spans
 from meddx.predict.manifest import HeadPage
 
 Floats = NDArray[np.float64]
@@ -25,39 +26,45 @@ class Answers:
     """What is known of the rows at the positions `rows` [m].
 
     `numbers` [m, columns] in the order of `number_columns`, `decisions` one array [m] for each of `decision_columns`,
-    `embedding` float32 [m, hidden] where it was asked for.
+    `embedding` float32 [m, hidden] where it was asked for; `entities` of tags, a list for each of the m rows.
     """
 
     rows: NDArray[np.int64]
     numbers: Floats
     decisions: list[Texts]
     embedding: NDArray[np.float32] | None = None
+    entities: Sequence[Sequence[spans.Entity]] = ()
 
 
 def number_columns(head: HeadPage) -> list[str]:
-    """binary `probability` (of the positive class), regression `value`, `low`, `high`, else `p_<class>` or `p_<label>`."""
+    """binary `probability` (of the positive class), regression `value`, `low`, `high`, tags none, else `p_<class>` or `p_<label>`."""
+    if head.kind == "tags":
+        return []
     if head.kind == "regression":
         return ["value", "low", "high"]
     return ["probability"] if head.kind == "binary" else [f"p_{name}" for name in head.classes]
 
 
 def decision_columns(head: HeadPage) -> list[str]:
-    """multilabel `decision_<label>`, regression none, else `decision`."""
-    if head.kind == "regression":
+    """multilabel `decision_<label>`, regression and tags none, else `decision`."""
+    if head.kind in ("regression", "tags"):
         return []
     return [f"decision_{name}" for name in head.classes] if head.kind == "multilabel" else ["decision"]
 
 
 def schema(head: HeadPage, outputs: Sequence[str] = ()) -> pa.Schema:
-    """The columns of predictions, in order."""
+    """The columns of predictions, in order; of tags `spans` is all that is said of a case."""
     numbers = [(name, pa.float64()) for name in number_columns(head)]
     decisions = [(name, pa.string()) for name in decision_columns(head)]
+    entities = [(spans.COLUMN, spans.TYPE)] if head.kind == "tags" else []
     more = [(name, kind) for name, kind in OUTPUTS.items() if name in outputs]
-    return pa.schema([*FIRST, *numbers, *decisions, *more, ("bundle", pa.string())])
+    return pa.schema([*FIRST, *numbers, *decisions, *entities, *more, ("bundle", pa.string())])
 
 
 def numbers_of(head: HeadPage, threshold: Mapping[str, Any], probabilities: Floats) -> Floats:
     """[m, columns] as `number_columns` names them; regression: the value and the ends of its interval, value -+ half-width."""
+    if head.kind == "tags":
+        return np.zeros((len(probabilities), 0))
     if head.kind != "regression":
         return probabilities
     reach = float(threshold["half_width"])
@@ -77,13 +84,19 @@ def median_class(probabilities: Floats) -> NDArray[np.int64]:
     return np.asarray((np.cumsum(probabilities, axis=1) >= 0.5 - 1e-12).argmax(axis=1), np.int64)
 
 
+def class_numbers(classes: Sequence[str], threshold: Mapping[str, Any], probabilities: Floats) -> NDArray[np.int64]:
+    """int64 [m]: the decisions of a multiclass head; `threshold` is {} or has a weight a class."""
+    weights = threshold.get("weights")
+    return adjust.decided(probabilities, np.array([weights[name] for name in classes]) if weights else None)
+
+
 def decide(head: HeadPage, target: Mapping[str, Any], threshold: Mapping[str, Any], probabilities: Floats) -> list[Texts]:
-    """A decision column each: yes where the probability >= the threshold; multiclass the most probable class, the first of
-    equals; ordinal the median class; regression has none."""
-    if head.kind == "regression":
+    """A decision column each: yes where the probability >= the threshold; multiclass the most probable class, or that of
+    the greatest weighted probability, the first of equals; ordinal the median class; regression and tags have none."""
+    if head.kind in ("regression", "tags"):
         return []
     if head.kind in ("multiclass", "ordinal"):
-        chosen = probabilities.argmax(axis=1) if head.kind == "multiclass" else median_class(probabilities)
+        chosen = class_numbers(head.classes, threshold, probabilities) if head.kind == "multiclass" else median_class(probabilities)
         return [np.array(head.classes, object)[chosen]]
     no, yes = answers(head, target)
     pages = [threshold] if head.kind == "binary" else [threshold["labels"][name] for name in head.classes]
@@ -109,6 +122,8 @@ def assemble(
         if found is not None:
             texts[rows] = found.decisions[place]
         columns.append(pa.array(texts, pa.string()))
+    if head.kind == "tags":
+        columns.append(spans.column(count, rows, () if found is None else found.entities, head.classes))
     if EMBEDDING in outputs:
         columns.append(_lists(count, rows, None if found is None else found.embedding))
     columns.append(pa.array([bundle] * count, pa.string()))

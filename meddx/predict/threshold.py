@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meddx.errors import DataError
+from meddx.predict import adjust
 from meddx.predict.interval import half_width
 from meddx.predict.options import GOAL, ThresholdOptions
 
@@ -105,8 +106,8 @@ def choose_threshold(options: ThresholdOptions, probabilities: NDArray[Any], lab
     """
     found = candidates(probabilities, labels)
     matched = GOAL.match(options.goal)
-    if matched is None:
-        raise DataError(f"the goal {options.goal!r} is not known", "threshold.goal")
+    if matched is None or options.goal == adjust.GOAL:
+        raise DataError(f"the goal {options.goal!r} is not one of yes and no", "threshold.goal")
     quantity, least = matched.group(2), matched.group(3)
     place = _best(_worth(found, options.goal)) if quantity is None else _meeting(found, quantity, float(least), options)
     return {
@@ -119,12 +120,17 @@ def choose_threshold(options: ThresholdOptions, probabilities: NDArray[Any], lab
 
 def choose_thresholds(options: ThresholdOptions, head: Mapping[str, Any], probabilities: NDArray[Any], labels: Labels) -> dict[str, Any]:
     """The `threshold` of a bundle for any head: binary as `choose_threshold`, multilabel {"labels": {label: ...}}, multiclass
-    and ordinal {}, regression {"coverage": c, "half_width": h} of the interval value +- h (`interval.half_width`).
+    {} or for the goal macro_f1 its weights (`adjust.choose_weights`), ordinal {}, tags {}, regression {"coverage": c, "half_width": h}
+    of the interval value +- h (`interval.half_width`).
 
     `probabilities` [n, k] as `apply_calibration` gives them; unknown labels are left out.
     """
-    if head["kind"] in ("multiclass", "ordinal"):
-        return {}  # the decision is the most probable class, or the median one
+    if head["kind"] == "multiclass" and options.goal == adjust.GOAL:
+        there = labels.known.reshape(-1)
+        numbers = labels.values.reshape(-1)[there].astype(np.int64)
+        return adjust.choose_weights(head["classes"], options.classes, probabilities[there], numbers)
+    if head["kind"] in ("multiclass", "ordinal", "tags"):
+        return {}  # the decision is the most probable class, the median one, or the likeliest entities
     if head["kind"] == "regression":
         there = labels.known.reshape(-1)
         width = half_width(np.asarray(probabilities).reshape(-1)[there], labels.values.reshape(-1)[there], options.coverage)

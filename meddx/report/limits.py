@@ -32,6 +32,11 @@ def limits(comparison: Mapping[str, Any], about: About) -> list[str]:
         found.append("Where patients are not known, several cases of one patient count as several, and intervals may be too narrow.")
     if comparison["target"]["kind"] == "binary":
         found.append("PPV depends on how frequent the outcome is; elsewhere it is another number.")
+    if comparison["target"]["kind"] == "tags":
+        found.append(
+            "Not reading: a span counts only if both ends and the label agree, so one that is off by a letter counts as missed and as "
+            "wrong; what a span means (negated, suspected, somebody else's) was not asked."
+        )
     return found
 
 

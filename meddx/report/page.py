@@ -47,18 +47,20 @@ def render(comparison: Mapping[str, Any], about: About) -> str:
 
 def _view(comparison: Mapping[str, Any], about: About) -> dict[str, Any]:
     """What the template shows and does not compute."""
-    series = comparison["curves"][: len(figures.SERIES)]
     kind = comparison["target"]["kind"]
+    series = comparison["curves"][: 2 if kind == "regression" else len(figures.SERIES)]
     with_histogram = kind == "binary"
-    pair = [] if kind == "regression" else series[:2] if with_histogram else series
+    pair = [] if kind in ("regression", "tags") else series[:2] if with_histogram else series
     return {
         "cases_sentence": cases_sentence(comparison["cases"]),
         "opened_sentence": opened_sentence(about.opened),
         "difference_figure": figures.difference(comparison["primary"]),
         "classed": kind in CLASSED,
+        "tags": kind == "tags",
+        "no_pooled": comparison["folds"]["pooled"]["none"] if comparison["folds"] else comparison["intervals"]["none"],
         "named": any(not one["averaged"] and 0 < one["cases"] < one["of"] for one in comparison["per_class"]),
         "lower_is_better": LOWER_IS_BETTER,
-        "observed_figure": figures.observed(series[:2]) if kind == "regression" else None,
+        "observed_figure": figures.observed(series) if kind == "regression" else None,
         "roc_figure": figures.roc(series),
         "pr_figure": figures.precision_recall(series),
         "calibration_figure": figures.calibration(pair, series[0]["histogram"] if with_histogram else None) if pair else None,
@@ -78,6 +80,8 @@ def _groups(kind: str, metrics: Mapping[str, str]) -> list[tuple[str, dict[str, 
     """The table's blocks of rows; the last of them ends with the calibration."""
     if kind == "regression":
         return [("Errors", dict(metrics))]
+    if kind == "tags":
+        return [("Exact spans", dict(metrics))]
     parts: dict[str, dict[str, str]] = {"Ranking": {}, "Decisions at the stored threshold": {}, "Probabilities": {}}
     for metric, name in metrics.items():
         part = "Ranking" if metric in RANKS else "Decisions at the stored threshold" if metric in NEEDS_DECISIONS else "Probabilities"

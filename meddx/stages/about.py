@@ -43,8 +43,13 @@ def about_page(told: Told, judged: Sequence[Judged], comparison: dict[str, Any])
     options = told.run.recipe.split
     how = f"by {options.by}{f' {options.column}' if options.column else ''}, seed {options.seed}"
     bundles = {one.name: one.digest for one in judged if not one.without}
+    hidden = tuple(
+        f"{one.name}: the same network and threshold, with {one.without} hidden from every case, calibrated for cases that lack it."
+        for one in judged
+        if one.without
+    )
     told.recorder.counts = {"test": counts.parts["test"], "opened": told.opened, "read": counts.read}
-    return _publish(told, comparison, bundles, counts, how, told.opened)
+    return _publish(told, comparison, bundles, counts, how, told.opened, hidden)
 
 
 def about_folds(told: Told, bundles: Mapping[str, str], comparison: dict[str, Any]) -> StoragePath:
@@ -69,7 +74,15 @@ def about_folds(told: Told, bundles: Mapping[str, str], comparison: dict[str, An
     return _publish(told, comparison, bundles, counts, how, 0)
 
 
-def _publish(told: Told, comparison: dict[str, Any], bundles: Mapping[str, str], counts: Counts, how: str, opened: int) -> StoragePath:
+def _publish(
+    told: Told,
+    comparison: dict[str, Any],
+    bundles: Mapping[str, str],
+    counts: Counts,
+    how: str,
+    opened: int,
+    notes: Sequence[str] = (),
+) -> StoragePath:
     """The page with its record; `how`: how the cases were parted."""
     run, recorder = told.run, told.recorder
     about = About(
@@ -84,7 +97,7 @@ def _publish(told: Told, comparison: dict[str, Any], bundles: Mapping[str, str],
         counts=counts,
         split=how,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=(*told.split.messages, *_patient_notes(run)),
+        notes=(*told.split.messages, *_patient_notes(run), *notes),
         command=f"meddx compare <{run.recipe.name}.yaml>",
     )
     page = write_page(comparison, about, run.comparison)

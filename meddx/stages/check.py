@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from meddx.dataset.open import Dataset
 from meddx.dataset.options import PARTS
+from meddx.dataset.several import coder_of, questions
 from meddx.dataset.split import Split
-from meddx.dataset.target import TargetCoder
+from meddx.dataset.target import Labels, TargetCoder
 from meddx.inputs.prepare import fit
 from meddx.recipe import Recipe
 from meddx.stages.ingest import ingest
@@ -44,7 +45,7 @@ def check(recipe: Recipe, *, log: Log) -> None:
 
 def part_lines(recipe: Recipe, dataset: Dataset, split: Split) -> list[str]:
     """One line a part: cases, patients, labels.  Of the test part only the number of cases is told."""
-    coder = TargetCoder(recipe.target)
+    coder = coder_of(recipe.target)
     table = dataset.table(list(dict.fromkeys(["patient_id", *recipe.target.all_columns])))
     lines = [f"{'part':<10} {'cases':>9} {'unlabelled':>11} {'patients':>9}   outcome among the labelled"]
     for part in PARTS if split.folds is None else ("train",):
@@ -63,13 +64,19 @@ def part_lines(recipe: Recipe, dataset: Dataset, split: Split) -> list[str]:
 
 
 def _outcome(coder: TargetCoder, table: pa.Table) -> str:
-    labels = coder.encode(table)
+    asked = questions(coder, coder.encode(table))
+    return "; ".join(f"{name}: {_counts(one, own)}" if name else _counts(one, own) for name, one, own in asked)
+
+
+def _counts(coder: TargetCoder, labels: Labels) -> str:
     if coder.kind == "regression":
         known = labels.values[labels.known]
         return f"mean {known.mean():.4g}, deviation {known.std():.4g}" if len(known) else "none"
     if coder.kind in ("multiclass", "ordinal"):
         counts = np.bincount(labels.values[labels.known], minlength=len(coder.classes))
         return ", ".join(f"{name} {count:,}" for name, count in zip(coder.classes, counts, strict=True))
+    if coder.kind == "tags":
+        return f"{int(labels.values[labels.known].sum()):,} entities"
     values, known = np.atleast_2d(labels.values.T), np.atleast_2d(labels.known.T)
     names = coder.classes if coder.kind == "multilabel" else coder.classes[1:]
     return ", ".join(

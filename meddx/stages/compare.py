@@ -21,9 +21,10 @@ from meddx.evaluate.words import sentences
 from meddx.recipe import Recipe
 from meddx.stages.about import Told, about_folds, about_page
 from meddx.stages.console import working
+from meddx.stages.finish import Logits
 from meddx.stages.finish import scores_of as scores_of_logits
 from meddx.stages.folds import OutOfFold, out_of_fold, tuned_from
-from meddx.stages.judged import answer_columns, judge, judge_without, places, prior_scores, same_split, scores_of, truth_of
+from meddx.stages.judged import Judged, answer_columns, judge, judge_without, places, prior_scores, same_split, scores_of, truth_of
 from meddx.stages.run import Log, Run, read_manifest
 from meddx.stages.turns import Said, Turn, turns_of
 from meddx.storage import StoragePath
@@ -36,14 +37,33 @@ class Verdict:
     headline: str
     page: StoragePath
     comparison: dict[str, Any]
+    opened: int
 
 
-def compare(recipe: Recipe, paths: Sequence[str] = (), *, log: Log, question: str = "", without: Sequence[str] = ()) -> Verdict:
-    """Score what is not scored yet, then compare on the test part; a page with folds compares what its turns said.
+def compare_all(recipe: Recipe, paths: Sequence[str] = (), *, log: Log, question: str = "", without: Sequence[str] = ()) -> list[Verdict]:
+    """`compare` for each target of the page; the test part is opened once for all of them."""
+    found: list[Verdict] = []
+    for page in recipe.questions:
+        if page.part:
+            log(f"\n== {page.part} ==")
+        found.append(compare(page, paths, log=log, question=question, without=without, opened=found[0].opened if found else None))
+    return found
+
+
+def compare(
+    recipe: Recipe,
+    paths: Sequence[str] = (),
+    *,
+    log: Log,
+    question: str = "",
+    without: Sequence[str] = (),
+    opened: int | None = None,
+) -> Verdict:
+    """Score what is not scored yet, then compare on the test part; a page with folds compares what its turns said.  One target.
 
     `paths`: predictions directories or bundles; default: every bundle of the run.  `without`: optional inputs; the network is also
-    compared with each of them hidden.  Raises LeakError for a bundle that learned from another split, DataError where something is
-    missing.
+    compared with each of them hidden.  `opened`: how often the test part was opened, where this look is counted already.  Raises
+    LeakError for a bundle that learned from another split, DataError where something is missing.
     """
     recorder = record.Recorder("compare", recipe.fingerprint())
     run, dataset = Run(recipe), Dataset.open(Run(recipe).dataset)
@@ -55,7 +75,7 @@ def compare(recipe: Recipe, paths: Sequence[str] = (), *, log: Log, question: st
     for one in judged:
         same_split(one, dataset, split)
     rows = split.rows("test", labelled=False)
-    opened = open_test(dataset, job="compare", why=recipe.name)
+    opened = opened or open_test(dataset, job="compare", why=recipe.name)
     table = dataset.table(answer_columns(recipe)).take(pa.array(rows))
     scores = {one.name: scores_of(one, table.column("case_id"), recipe.comparison.primary.metric) for one in judged}
     scores |= prior_scores(recipe, table)
@@ -65,7 +85,10 @@ def compare(recipe: Recipe, paths: Sequence[str] = (), *, log: Log, question: st
             scores, truth_of(recipe, table), table.column("patient_id").to_pylist(), recipe.comparison, train_rates=rates
         )
     page = about_page(Told(run, dataset, split, opened, question, recorder), judged, comparison)
-    return _said(comparison, page, opened, log)
+    found = _said(comparison, page, opened, log)
+    for line in _without_lines(comparison, judged):
+        log(line)
+    return found
 
 
 def question(page: Path) -> str:
@@ -78,6 +101,18 @@ def question(page: Path) -> str:
     return "\n".join(lines)
 
 
+def _without_lines(comparison: Mapping[str, Any], judged: Sequence[Judged]) -> list[str]:
+    """One line an input that was hidden: the number, and what hiding it cost."""
+    primary, lines = comparison["primary"], []
+    for one in (one for one in judged if one.without):
+        value = next(model for model in comparison["models"] if model["name"] == one.name)["numbers"][primary["metric"]]["value"]
+        named = {"metric": primary["metric"], "model": primary["model"], "against": one.name}
+        lost = next((two["difference"] for two in comparison["secondary"] if {key: two[key] for key in named} == named), None)
+        cost = f"; with it {lost['value']:+.3f} ({lost['low']:.3f} to {lost['high']:.3f})" if lost and lost["low"] is not None else ""
+        lines.append(f"{one.name}: {primary['metric_name']} {value:.3f}{cost}")
+    return lines
+
+
 def _said(comparison: dict[str, Any], page: StoragePath, opened: int, log: Log) -> Verdict:
     folds = comparison.get("folds") is not None
     for line in sentences(comparison, None if folds else opened):
@@ -85,7 +120,7 @@ def _said(comparison: dict[str, Any], page: StoragePath, opened: int, log: Log) 
     if folds:
         log(f"The held-out answers were looked at {'once' if opened == 1 else f'{opened:,} times'}.")
     log(f"page: {page}")
-    return Verdict(str(comparison["primary"]["sentence"]), page, comparison)
+    return Verdict(str(comparison["primary"]["sentence"]), page, comparison, opened)
 
 
 def _compare_folds(recipe: Recipe, dataset: Dataset, split: Split, recorder: record.Recorder, question: str, log: Log) -> Verdict:
@@ -119,7 +154,7 @@ def _fold_scores(
         scores[model] = scores_of_logits(
             head,
             tuned,
-            _in_order(turn, one.said[number], head),
+            Logits(_in_order(turn, one.said[number], head)),
             kind="network" if model == recipe.model.name else "baseline",
             validate_score=one.said[number].facts["validate"].get(recipe.comparison.primary.metric),
         )

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from meddx import errors, yamlconf
+from meddx.evaluate.fitting import metrics_of
+from meddx.evaluate.types import Kind
+from meddx.inputs import options
+from meddx.models.options import FITTING
 from meddx.recipe import Recipe, load
 
 README = Path("README.md")
@@ -44,8 +50,25 @@ def recipes_table(folder: Path = Path("jobs/recipes")) -> str:
         question = text.split("?")[0] + "?"
         found = REACHES.search(text)
         reached = found.group(1).split(" meddx ")[0].strip() if found else ""
+        reached = "not measured yet" if reached.startswith("?") else reached
         rows.append(f"| [`{path.stem}`]({path.as_posix()}) | {question} | {reached} |")
     return "\n".join(rows)
+
+
+def inputs_table() -> str:
+    """Every kind of input: what it is, and the networks that can look at it."""
+    rows = ["| input | what it is | networks |", "|---|---|---|"]
+    for kind in options.KINDS:
+        block = next(one for one in vars(options).values() if getattr(one, "__name__", "").lower() == f"{kind}input")
+        what = (block.__doc__ or "").strip().splitlines()[0].rstrip(".")
+        rows.append(f"| `{kind}` | {what} | {', '.join(f'`{name}`' for name in FITTING[kind])} |")
+    return "\n".join(rows)
+
+
+def targets_table() -> str:
+    """Every kind of target, with the numbers that a comparison knows for it."""
+    rows = ["| target | numbers |", "|---|---|"]
+    return "\n".join([*rows, *(f"| `{kind}` | {', '.join(f'`{name}`' for name in metrics_of(kind))} |" for kind in get_args(Kind))])
 
 
 def keys_page() -> str:
@@ -55,12 +78,22 @@ def keys_page() -> str:
     return "\n".join(rows) + "\n"
 
 
+TABLES: dict[str, Callable[[], str]] = {
+    "commands": commands_table,
+    "exit codes": exit_codes_table,
+    "recipes": recipes_table,
+    "inputs": inputs_table,
+    "targets": targets_table,
+}
+
+
 def filled(text: str) -> str:
     """The README with the text between its `<!-- table: name -->` marks made anew."""
-    for name, table in (("commands", commands_table()), ("exit codes", exit_codes_table()), ("recipes", recipes_table())):
+    for name, table in TABLES.items():
         pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
         assert pattern.search(text), f"the README has no place for the table {name!r}"
-        text = pattern.sub(lambda found, table=table: found.group(1) + table + found.group(2), text)  # type: ignore[misc]
+        made = table()
+        text = pattern.sub(lambda found, made=made: found.group(1) + made + found.group(2), text)  # type: ignore[misc]
     return text
 
 

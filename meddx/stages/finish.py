@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,16 +12,19 @@ from meddx.dataset.target import Labels
 from meddx.errors import DataError
 from meddx.evaluate.metrics import one_weighting
 from meddx.evaluate.multi import metrics_of, numbers_for
+from meddx.evaluate.spans import span_array
 from meddx.evaluate.types import ModelScores, Truth
+from meddx.inputs.tags import word_spans
 from meddx.inputs.types import Prepared
+from meddx.models.heads import make_head
 from meddx.models.options import EncoderOptions, ModelOptions
 from meddx.predict.bundle import write_bundle
-from meddx.predict.calibrate import apply_calibration, fit_calibration
 from meddx.predict.engine import estimator_logits, network_logits, plan_for
 from meddx.predict.estimators import EstimatorParts
 from meddx.predict.networks import NetworkParts
 from meddx.predict.options import ThresholdOptions
-from meddx.predict.outcome import median_class
+from meddx.predict.outcome import class_numbers, median_class
+from meddx.predict.patterns import Pattern, apply_by_pattern, calibrate_by_pattern, hidden, patterns_of
 from meddx.predict.threshold import choose_thresholds
 from meddx.recipe import Recipe
 from meddx.stages.material import Material
@@ -38,14 +41,26 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class Logits:
+    """A model's logits [n, k] of some cases, and what each optional input had of them (bool [n]).
+
+    `without`: the same cases' logits with each set of optional inputs hidden; only calibration looks at them.
+    """
+
+    logits: np.ndarray
+    present: Mapping[str, np.ndarray] = field(default_factory=dict)
+    without: Mapping[Pattern, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Tuned:
     """What turns logits into answers: calibration and threshold as a bundle keeps them."""
 
     calibration: dict[str, Any]
     threshold: dict[str, Any]
 
-    def probabilities(self, head: Mapping[str, Any], logits: np.ndarray) -> np.ndarray:
-        return apply_calibration(self.calibration, head, logits)
+    def probabilities(self, head: Mapping[str, Any], said: Logits) -> np.ndarray:
+        return apply_by_pattern(self.calibration, head, said.logits, said.present)
 
 
 def finish(
@@ -53,7 +68,7 @@ def finish(
 ) -> tuple[str, dict[str, float]]:
     """Calibrate and choose the threshold on the calibrate part, measure on validate, write.  (digest, metrics on validate)"""
     validate, calibrate = material.parts["validate"], material.parts["calibrate"]
-    tuned = tune(recipe, name, material.head, logits_of(fitted.parts, material, calibrate.prepared), calibrate.labels)
+    tuned = tune(recipe, name, material.head, logits_of(fitted.parts, material, calibrate.prepared, patterns=True), calibrate.labels)
     measured = measure(material.head, tuned, logits_of(fitted.parts, material, validate.prepared), validate.labels)
     return write(recipe, name, fitted, material, tuned, path, {**about, "validate": measured}), measured
 
@@ -75,13 +90,14 @@ def write(recipe: Recipe, name: str, fitted: Fitted, material: Material, tuned: 
     )
 
 
-def tune(recipe: Recipe, name: str, head: Mapping[str, Any], logits: np.ndarray, labels: Labels) -> Tuned:
+def tune(recipe: Recipe, name: str, head: Mapping[str, Any], said: Logits, labels: Labels) -> Tuned:
     """Calibration and threshold from logits and labels of cases that the model did not learn from, unweighted.
 
     A baseline that cannot reach the goal of the page stays in the table, at Youden's point; its bundle keeps the reason.
     """
-    calibration = fit_calibration(recipe.calibration, head, logits, labels)
-    probabilities = apply_calibration(calibration, head, logits)
+    without = {frozenset[str](): said.logits, **said.without}
+    calibration = calibrate_by_pattern(recipe.calibration, head, without, said.present, labels)
+    probabilities = apply_by_pattern(calibration, head, said.logits, said.present)
     try:
         return Tuned(calibration, choose_thresholds(recipe.threshold, head, probabilities, labels))
     except DataError as error:
@@ -91,32 +107,48 @@ def tune(recipe: Recipe, name: str, head: Mapping[str, Any], logits: np.ndarray,
         return Tuned(calibration, {**chosen, "unreachable": error.what})
 
 
-def logits_of(parts: NetworkParts | EstimatorParts, material: Material, prepared: Mapping[str, Prepared]) -> np.ndarray:
-    """The engine's logits, of the planned shape: the same numbers that the bundle will give."""
+def logits_of(
+    parts: NetworkParts | EstimatorParts, material: Material, prepared: Mapping[str, Prepared], *, patterns: bool = False
+) -> Logits:
+    """The engine's logits, of the planned shape: the same numbers that the bundle will give.  `patterns`: with inputs hidden too."""
+    forward = _forward(parts, material)
+    preparations = material.preparations
+    present = {name: prepared[name].present for name in preparations.optional_names}
+    sets = patterns_of({one.name: one.optional for one in preparations.inputs})[1:] if patterns else []
+    return Logits(forward(prepared), present, {one: forward(hidden(preparations, prepared, one)) for one in sets})
+
+
+def _forward(parts: NetworkParts | EstimatorParts, material: Material) -> Callable[[Mapping[str, Prepared]], np.ndarray]:
+    """What makes logits of prepared cases."""
     specs = material.preparations.specs()
     plan = plan_for(specs)
     if isinstance(parts, EstimatorParts):
-        return estimator_logits(parts.estimator, material.head, specs, prepared, plan)
+        return lambda prepared: estimator_logits(parts.estimator, material.head, specs, prepared, plan)
     from meddx.models.build import build_model
 
     encoders = {name: EncoderOptions.model_validate(one) for name, one in parts.encoders.items()}
     model = build_model(ModelOptions.model_validate(parts.model_options), encoders, specs, material.head)
     model.load_state_dict(parts.weights)
-    return network_logits(model, prepared, plan, parts.offset)
+    return lambda prepared: network_logits(model, prepared, plan, parts.offset)
 
 
-def measure(head: Mapping[str, Any], tuned: Tuned, logits: np.ndarray, labels: Labels) -> dict[str, float]:
+def measure(head: Mapping[str, Any], tuned: Tuned, said: Logits, labels: Labels) -> dict[str, float]:
     """Every defined metric on the validate part; it picks `best` baselines, so that the test part need not."""
-    truth = Truth(head["kind"], tuple(head["classes"]), labels.values, labels.known)
-    scores = scores_of(head, tuned, logits)
+    values, known = labels.values, labels.known
+    if head["kind"] == "tags":  # places are counted in words here
+        values, known = span_array(word_spans(tags, int(there.sum())) for tags, there in zip(values, known, strict=True)), labels.labelled
+    truth = Truth(head["kind"], tuple(head["classes"]), values, known)
     rows = labels.labelled
-    numbers = numbers_for(truth, scores, rows)(one_weighting(None, int(rows.sum())))
+    numbers = numbers_for(truth, scores_of(head, tuned, said), rows)(one_weighting(None, int(rows.sum())))
     return {name: float(numbers[name][0]) for name in metrics_of(head["kind"]) if np.isfinite(numbers[name][0])}
 
 
-def scores_of(head: Mapping[str, Any], tuned: Tuned, logits: np.ndarray, **more: Any) -> ModelScores:
-    """What the comparison looks at, of one model on the cases of `logits`."""
-    probabilities = tuned.probabilities(head, logits)
+def scores_of(head: Mapping[str, Any], tuned: Tuned, said: Logits, **more: Any) -> ModelScores:
+    """What the comparison looks at, of one model on the cases of `said`; the places of entities are counted in words."""
+    if head["kind"] == "tags":
+        found: Any = make_head(head)
+        return ModelScores(span_array([span[:3] for span in one] for one in found.spans(said.logits)), None, **more)
+    probabilities = tuned.probabilities(head, said)
     decisions = _decisions(head, tuned.threshold, probabilities)
     return ModelScores(probabilities[:, 0] if head["kind"] in ("binary", "regression") else probabilities, decisions, **more)
 
@@ -125,7 +157,7 @@ def _decisions(head: Mapping[str, Any], threshold: Mapping[str, Any], probabilit
     if head["kind"] == "regression":
         return None
     if head["kind"] == "multiclass":
-        return np.asarray(probabilities.argmax(axis=1))
+        return class_numbers(head["classes"], threshold, probabilities)
     if head["kind"] == "ordinal":
         return median_class(probabilities)
     pages = [threshold["labels"][name] for name in head["classes"]] if head["kind"] == "multilabel" else [threshold]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,11 +47,24 @@ def fit_network(
             fingerprint=fingerprint,
             fresh=fresh,
             log=log,
+            pretrained=recipe.pretrained,
         )
     about = {"best_epoch": trained.best_epoch, "training": options.model_dump(mode="json"), "notes": trained.notes}
     encoders = {name: one.model_dump(mode="json") for name, one in recipe.encoders.items()}
     parts = NetworkParts(recipe.model.model_dump(mode="json"), encoders, trained.weights, trained.offset)
     return Fitted(parts, about, trained.history)
+
+
+def answering(shared: Fitted, head: Mapping[str, Any], target: str) -> Fitted:
+    """Of a network that learned several targets, the one that answers `target`; of one that learned one, itself."""
+    if not target:
+        return shared
+    from meddx.models.heads import make_head
+    from meddx.models.heads.several import Several, weights_of
+
+    several, parts = make_head(head), shared.parts
+    assert isinstance(several, Several) and isinstance(parts, NetworkParts)
+    return replace(shared, parts=replace(parts, weights=weights_of(several, target, parts.weights)))
 
 
 def fit_baseline(recipe: Recipe, model: str, material: Material) -> Fitted:

@@ -18,7 +18,7 @@ from meddx.dataset.target import Labels, TargetCoder
 from meddx.recipe import Recipe
 from meddx.record import Recorder
 from meddx.stages.console import Clock, working
-from meddx.stages.finish import Fitted, Tuned, logits_of, measure, tune, write
+from meddx.stages.finish import Fitted, Logits, Tuned, logits_of, measure, tune, write
 from meddx.stages.fit import fit_baseline, fit_network
 from meddx.stages.material import Material, about_of, gather, together
 from meddx.stages.run import Log, Run
@@ -90,9 +90,11 @@ def _run_turn(recipe: Recipe, dataset: Dataset, turn: Turn, todo: Mapping[str, s
         held, validate = material.parts["held"], material.parts["validate"]
         inner = logits_of(fitted.parts, material, validate.prepared)
         numbers = measure(material.head, tune(recipe, "", material.head, inner, validate.labels), inner, validate.labels)
-        if model != recipe.model.name:  # the validate part has chosen; a baseline that stops by itself may learn from it now
-            fitted = fit_baseline(recipe, model, replace(material, parts={"train": together(material, "train", "validate")}))
-        logits = _on_scale(material.head, logits_of(fitted.parts, material, held.prepared))
+        if model != recipe.model.name or recipe.training.refit:  # the validate part has chosen, and may be learned from now
+            both = replace(material, parts={**material.parts, "train": together(material, "train", "validate")})
+            options = _for_epochs(recipe.training, fitted.about.get("best_epoch"))
+            fitted = replace(_fit(recipe, model, both, options, f"{mark}/{turn.name}-both", fresh=fresh, log=_quiet), about=fitted.about)
+        logits = _on_scale(material.head, logits_of(fitted.parts, material, held.prepared).logits)
         facts = {"validate": numbers, "n_train": len(turn.train) + len(turn.validate), **_scalars(fitted.about)}
         keep(run.folds / mark, turn, Said(held.rows, logits, facts))
         measured[model] = numbers
@@ -103,6 +105,11 @@ def _fit(recipe: Recipe, model: str, material: Material, options: TrainingOption
     if model != recipe.model.name:
         return fit_baseline(recipe, model, material)
     return fit_network(recipe, material, options, Run(recipe).training / mark, mark, fresh=fresh, log=log)
+
+
+def _for_epochs(training: TrainingOptions, epochs: int | None) -> TrainingOptions:
+    """As the page says, for a number of epochs that is settled."""
+    return training.model_copy(update={"epochs": epochs or 1, "stop_on": "last", "patience": 0})
 
 
 def _on_scale(head: Mapping[str, Any], logits: np.ndarray) -> np.ndarray:
@@ -125,7 +132,7 @@ def _make_bundle(
     """Learn from all cases, for as many epochs as the turns found best, and take calibration and threshold from the turns."""
     clock, run, recorder = Clock(), Run(recipe), Recorder("train", mark)
     dataset, split = made_from
-    options = recipe.training.model_copy(update={"epochs": found.epochs or 1, "stop_on": "last", "patience": 0})
+    options = _for_epochs(recipe.training, found.epochs)
     fitted = _fit(recipe, model, material, options, f"{mark}/all", fresh=fresh, log=_quiet)
     tuned = tuned_from(recipe, model, material.head, found, labels)
     about = about_of(recipe, model, mark, dataset, split, material)
@@ -143,7 +150,7 @@ def tuned_from(recipe: Recipe, model: str, head: Mapping[str, Any], found: OutOf
     logits = found.logits
     if head["kind"] == "regression":
         logits = (logits - head["mean"]) / head["std"]
-    return tune(recipe, model, head, logits, labels.take(found.rows))
+    return tune(recipe, model, head, Logits(logits), labels.take(found.rows))
 
 
 def _scalars(about: Mapping[str, Any]) -> dict[str, Any]:

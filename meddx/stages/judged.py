@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from meddx.dataset.open import Dataset
 from meddx.dataset.split import Split
-from meddx.dataset.target import TargetCoder
+from meddx.dataset.target import TargetCoder, spans_of
 from meddx.dataset.values import numbers
 from meddx.errors import DataError, LeakError
-from meddx.evaluate.types import ModelScores, Truth
+from meddx.evaluate.spans import span_array
+from meddx.evaluate.types import ModelScores, Role, Truth
 from meddx.recipe import Recipe
 from meddx.score.audit import read_predictions
 from meddx.stages.run import Log, Run, read_manifest
@@ -45,7 +46,7 @@ def places(run: Run, paths: Sequence[str]) -> list[StoragePath]:
     bundles = [run.bundle(model) for model in run.models]
     gone = [one.name for one in bundles if not (one / "digests.json").exists()]
     if gone:
-        raise DataError(f"not trained yet: {', '.join(gone)}", str(run.root / "bundles"), "run meddx train with this page first")
+        raise DataError(f"not trained yet: {', '.join(gone)}", str(run.bundles), "run meddx train with this page first")
     return bundles
 
 
@@ -56,7 +57,7 @@ def judge(recipe: Recipe, place: StoragePath, *, log: Log) -> Judged:
         return Judged(manifest, digest, read_predictions(score_run(recipe, place, workers=0, log=log)))
     predictions = read_predictions(place)
     digests = set(pc.unique(predictions.column("bundle")).to_pylist())
-    for bundle in (info.path.parent for info in (Run(recipe).root / "bundles").list("digests.json")):
+    for bundle in (info.path.parent for info in Run(recipe).bundles.list("digests.json")):
         manifest, digest = read_manifest(bundle)
         if digests == {digest}:
             return Judged(manifest, digest, predictions)
@@ -88,6 +89,10 @@ def truth_of(recipe: Recipe, table: pa.Table) -> Truth:
     """The answers of the rows of `table`."""
     coder = TargetCoder(recipe.target)
     labels = coder.encode(table)
+    if coder.kind == "tags":
+        spans = span_array(spans_of(table.column(str(recipe.target.column)), recipe.target.classes))
+        return Truth("tags", coder.classes, spans, labels.known, recipe.target.column or "")
+    assert coder.kind != "several", "each target is judged alone"
     return Truth(coder.kind, coder.classes, labels.values, labels.known, recipe.target.column or "", recipe.target.outcome or "")
 
 
@@ -108,13 +113,16 @@ def scores_of(one: Judged, case_ids: pa.ChunkedArray, metric: str) -> ModelScore
     kind, classes = one.manifest["head"]["kind"], one.manifest["head"].get("classes", [])
     found = pc.index_in(case_ids, value_set=one.predictions.column("case_id").combine_chunks())
     table = one.predictions.take(found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found)
+    about = one.manifest["about"]
+    role: Role = "network" if about["role"] == "network" else "baseline"
+    if kind == "tags":
+        return ModelScores(_entities(table, classes), None, kind=role, validate_score=about["validate"].get(metric))
     names = {"binary": ["probability"], "regression": ["value"]}.get(kind) or [f"p_{name}" for name in classes]
     probabilities = np.stack([_numbers(table, name) for name in names], axis=1)
-    about = one.manifest["about"]
     made = ModelScores(
         probabilities[:, 0] if kind in ("binary", "regression") else probabilities,
         None if kind == "regression" else _decisions(table, kind, classes),
-        kind="network" if about["role"] == "network" else "baseline",
+        kind=role,
         validate_score=about["validate"].get(metric),
         threshold=one.manifest["threshold"] if kind == "binary" else None,
     )
@@ -124,6 +132,12 @@ def scores_of(one: Judged, case_ids: pa.ChunkedArray, metric: str) -> ModelScore
 def _numbers(table: pa.Table, name: str) -> np.ndarray:
     found: np.ndarray = table.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
     return found
+
+
+def _entities(table: pa.Table, classes: Sequence[str]) -> np.ndarray:
+    """[n] lists of (start, end, label number); None where the case was not scored."""
+    rows = table.column("spans").to_pylist()
+    return span_array(None if row is None else [(one["start"], one["end"], classes.index(one["label"])) for one in row] for row in rows)
 
 
 def _decisions(table: pa.Table, kind: str, classes: Sequence[str]) -> np.ndarray:

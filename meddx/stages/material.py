@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from meddx.dataset.columns import resolve_columns
 from meddx.dataset.open import Dataset
+from meddx.dataset.several import coder_of, questions
 from meddx.dataset.split import Split
-from meddx.dataset.target import Labels, TargetCoder
+from meddx.dataset.target import Labels, TargetCoder, spans_of
 from meddx.errors import DataError
 from meddx.inputs.prepare import Preparations, fit
+from meddx.inputs.tags import label_arrays
 from meddx.inputs.types import Prepared
 from meddx.predict.engine import select
 from meddx.recipe import Recipe
@@ -53,7 +56,7 @@ def gather(recipe: Recipe, dataset: Dataset, rows: Mapping[str, np.ndarray], *, 
     needed = dict.fromkeys([*(name for group in columns.values() for name in group), *recipe.target.all_columns, "patient_id", "case_id"])
     table = dataset.table(list(needed))
     preparations = fit(recipe.inputs, columns, table.take(rows["train"]))
-    coder = TargetCoder(recipe.target)
+    coder = coder_of(recipe.target)
     parts = {}
     for part, places in rows.items():
         chosen = table.take(places)
@@ -66,8 +69,24 @@ def gather(recipe: Recipe, dataset: Dataset, rows: Mapping[str, np.ndarray], *, 
         cases = np.asarray(chosen.column("case_id").to_pylist(), dtype=object)
         patients = np.where(patients == None, cases, patients)[keep]  # noqa: E711  (elementwise)
         usable = {name: select(one, keep) for name, one in prepared.items()}
-        parts[part] = PartData(usable, coder.encode(chosen).take(keep), np.asarray(places)[keep], patients)
-    return Material(_head(coder, parts["train"].labels), columns, preparations, parts)
+        labels = coder.encode(chosen).take(keep)
+        if coder.kind == "tags":
+            labels = _tags(recipe, part, usable, chosen.take(keep), log)
+        parts[part] = PartData(usable, labels, np.asarray(places)[keep], patients)
+    head = _head(coder, parts["train"].labels)
+    if coder.kind == "tags":
+        head["tokens"] = preparations.inputs[0].spec()["tokens"]
+    return Material(head, columns, preparations, parts)
+
+
+def _tags(recipe: Recipe, part: str, prepared: Mapping[str, Prepared], table: pa.Table, log: Log) -> Labels:
+    """A tag for every word, of the entities that lie at places of the text."""
+    (words,) = prepared.values()
+    spans = spans_of(table.column(str(recipe.target.column)), recipe.target.classes)
+    values, known, widened, overlapping = label_arrays(words, spans, tuple(recipe.target.classes))
+    if widened or overlapping:
+        log(f"{part}: {widened:,} entities were brought to whole words, {overlapping:,} left out because a longer one overlaps them")
+    return Labels(values, known)
 
 
 def together(material: Material, *names: str) -> PartData:
@@ -88,8 +107,23 @@ def together(material: Material, *names: str) -> PartData:
     return PartData(prepared, Labels(values, known), rows[order], np.concatenate([one.patients for one in parts])[order])
 
 
+def for_target(recipe: Recipe, material: Material) -> Material:
+    """What the models of one of several targets learn from: its own labels, and the cases that have one."""
+    if not recipe.part:
+        return material
+    coder, parts = coder_of(recipe.whole.target), {}
+    for part, one in material.parts.items():
+        labels = next(own for name, _, own in questions(coder, one.labels) if name == recipe.part)
+        keep = np.flatnonzero(labels.labelled)
+        prepared = {name: select(arrays, keep) for name, arrays in one.prepared.items()}
+        parts[part] = PartData(prepared, labels.take(keep), one.rows[keep], one.patients[keep])
+    return Material(material.head["of"][recipe.part], material.columns, material.preparations, parts)
+
+
 def _head(coder: TargetCoder, labels: Labels) -> dict[str, Any]:
     """The page of the head; a regression is trained on the scale of train's answers."""
+    if coder.kind == "several":
+        return {"kind": "several", "classes": [], "of": {name: _head(one, own) for name, one, own in questions(coder, labels)}}
     page: dict[str, Any] = {"kind": coder.kind, "classes": list(coder.classes)}
     if coder.kind == "regression":
         known = labels.values[labels.known]
@@ -119,8 +153,11 @@ def about_of(recipe: Recipe, model: str, fingerprint: str, dataset: Dataset, spl
 
 
 def prevalence(head: Mapping[str, Any], labels: Labels) -> list[float]:
-    """Share of each class (multilabel: of each label; binary: of the positive class) among the labelled cases; regression: the mean."""
+    """Share of each class (multilabel: of each label; binary: of the positive class) among the labelled cases; regression: the mean;
+    tags: share of the cases that name one."""
     if head["kind"] in ("multiclass", "ordinal"):
         return [float(np.mean(labels.values[labels.known] == number)) for number in range(len(head["classes"]))]
+    if head["kind"] == "tags":
+        return [float((labels.values == 1 + 2 * number).any(axis=1).mean()) for number in range(len(head["classes"]))]
     values, known = np.atleast_2d(labels.values.T), np.atleast_2d(labels.known.T)
     return [float(value[mask].mean()) for value, mask in zip(values, known, strict=True)]

@@ -46,7 +46,7 @@ class Run:
 
     @property
     def comparison(self) -> StoragePath:
-        return self.root / "comparison"
+        return self._own("comparison")
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -54,7 +54,15 @@ class Run:
         return (self.recipe.model.name, *(one.label for one in self.recipe.baseline_options))
 
     def bundle(self, model: str) -> StoragePath:
-        return self.root / "bundles" / model
+        return self.bundles / model
+
+    @property
+    def bundles(self) -> StoragePath:
+        return self._own("bundles")
+
+    def _own(self, folder: str) -> StoragePath:
+        """A folder of the run; with several targets each has its own in it."""
+        return self.root / folder / self.recipe.part if self.recipe.part else self.root / folder
 
     @property
     def folds(self) -> StoragePath:
@@ -62,7 +70,7 @@ class Run:
 
     def predictions(self, model: str, digest: str) -> StoragePath:
         """One folder a bundle: a model trained anew never mixes with the old one's predictions."""
-        return self.root / "predictions" / f"{model}-{digest[:8]}"
+        return self._own("predictions") / f"{model}-{digest[:8]}"
 
     def open_split(self, dataset: Dataset, *, fresh: bool = False) -> Split:
         """The split on disk, made once.  It is remade only while nobody has seen the test part, or when asked."""

@@ -45,6 +45,9 @@ def _places(bundle: str, data: str | None, out: str | None) -> tuple[ScoringOpti
     """(scoring block, bundle, data, predictions)."""
     if bundle.endswith((".yaml", ".yml")):
         recipe = load(bundle)
+        if len(recipe.questions) > 1:
+            what = f"the page has several targets, each with a bundle: {', '.join(one.part for one in recipe.questions)}"
+            raise RecipeError(what, "command line", f"meddx score {Run(recipe.questions[0]).bundle(recipe.model.name)} DATA --out DIR")
         run = Run(recipe)
         path = run.bundle(recipe.model.name)
         target = StoragePath.of(out) if out else run.predictions(recipe.model.name, read_manifest(path)[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,7 @@ def lines_of(name: str, options: InputOptions, spec: dict[str, Any], prepared: P
         raw = one_a_case(sample, str(options.source), options.many) if is_joined(sample, options.source) else sample
         lines = _table_lines(name, spec, prepared, raw)
     else:
-        lines = {"image": _image_lines, "signal": _signal_lines, "events": _events_lines, "text": _text_lines}[spec["kind"]](
-            name, spec, prepared
-        )
+        lines = LINES[spec["kind"]](name, spec, prepared)
     return lines + [f"  case {place + 1} cannot be read: {reason}" for place, reason in prepared.errors.items()]
 
 
@@ -80,7 +79,28 @@ def _events_lines(name: str, spec: dict[str, Any], prepared: Prepared) -> list[s
 
 def _text_lines(name: str, spec: dict[str, Any], prepared: Prepared) -> list[str]:
     tokens, length = prepared.arrays["tokens"], prepared.arrays["length"]
-    unknown = (tokens == 1).sum(1) / np.maximum(length, 1)
     lines = [f"input {name}: texts of at most {spec['tokens']} words, a vocabulary of {spec['words']:,}"]
     lines.append(row("words", "", _where(prepared, length, "d")))
+    if "config" in spec:  # a tokenizer's own numbers: pieces of words, none unknown as a rule
+        return lines
+    unknown = (tokens == 1).sum(1) / np.maximum(length, 1)
     return [*lines, row("unknown words", "", _where(prepared, unknown, ".0%"))]
+
+
+def _volume_lines(name: str, spec: dict[str, Any], prepared: Prepared) -> list[str]:
+    pixels = prepared.arrays["pixels"]
+    lines = [f"input {name}: volumes of {' x '.join(map(str, spec['size']))} (slices, rows, columns)"]
+    axes = tuple(range(1, pixels.ndim))
+    for what, numbers in (("lowest", pixels.min(axes)), ("mean", pixels.mean(axes)), ("highest", pixels.max(axes))):
+        lines.append(row(what, "", _where(prepared, numbers, ".3g")))
+    return lines
+
+
+LINES: dict[str, Callable[[str, dict[str, Any], Prepared], list[str]]] = {
+    "image": _image_lines,
+    "volume": _volume_lines,
+    "signal": _signal_lines,
+    "events": _events_lines,
+    "text": _text_lines,
+    "tokens": _text_lines,
+}

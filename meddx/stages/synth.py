@@ -10,7 +10,7 @@ from meddx.stages.run import Log
 from meddx.storage import StoragePath
 from meddx.yamlconf import nearest
 
-KINDS = ("xray", "table")
+KINDS = ("xray", "table", "multimodal")
 
 
 def synth(kind: str, patients: int, out: str, *, seed: int, log: Log) -> None:
@@ -26,6 +26,7 @@ def synth(kind: str, patients: int, out: str, *, seed: int, log: Log) -> None:
 
 
 def _maker(kind: str) -> Callable[..., dict[str, Any]]:
-    from meddx.synth import table, xray
+    from meddx.synth import multimodal, table, xray
 
-    return xray.make if kind == "xray" else table.make
+    makers: dict[str, Callable[..., dict[str, Any]]] = {"xray": xray.make, "table": table.make, "multimodal": multimodal.make}
+    return makers[kind]

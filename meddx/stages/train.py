@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meddx import yamlconf
@@ -13,12 +14,14 @@ from meddx.recipe import Recipe
 from meddx.record import Recorder
 from meddx.stages.console import Clock, working
 from meddx.stages.finish import finish
-from meddx.stages.fit import fit_baseline, fit_network, start_digest
+from meddx.stages.fit import answering, fit_baseline, fit_network, start_digest
 from meddx.stages.folds import train_by_folds
 from meddx.stages.ingest import ingest
-from meddx.stages.material import LEARN, Material, about_of, gather
+from meddx.stages.material import LEARN, Material, about_of, for_target, gather
 from meddx.stages.run import SPLIT_BLOCKS, TRAIN_BLOCKS, Log, Run, read_manifest
 from meddx.storage import StoragePath
+
+SHOWN = ("auroc", "auprc", "brier", "macro_f1", "kappa", "mae", "r2", "span_f1", "log_loss")
 
 
 def train(recipe: Recipe, *, log: Log, fresh: bool = False) -> list[StoragePath]:
@@ -30,67 +33,92 @@ def train(recipe: Recipe, *, log: Log, fresh: bool = False) -> list[StoragePath]
     for message in split.messages:
         log(message)
     log(f"test part opened {_times(times_opened(dataset))}")
-    wanted = {model: fingerprint_of(recipe, model, dataset, split) for model in run.models}
-    todo = [model for model, fingerprint in wanted.items() if fresh or _made_with(run.bundle(model)) != fingerprint]
-    for model in run.models:
-        if model not in todo:
-            log(f"{model}: trained already, nothing to do ({run.bundle(model)})")
+    wanted = {(page.part, model): fingerprint_of(page, model, dataset, split) for page in recipe.questions for model in Run(page).models}
+    todo = {(page.part, model): page for page in recipe.questions for model in Run(page).models if fresh or not _made(page, model, wanted)}
+    for page in recipe.questions:
+        for model in (one for one in Run(page).models if (page.part, one) not in todo):
+            log(f"{_called(page, model)}: trained already, nothing to do ({Run(page).bundle(model)})")
     if todo and split.folds is not None:
-        train_by_folds(recipe, {model: wanted[model] for model in todo}, dataset, split, fresh=fresh, log=log)
+        train_by_folds(recipe, {model: wanted["", model] for _, model in todo}, dataset, split, fresh=fresh, log=log)
     elif todo:
         with working("preparing the cases"):
             material = gather(recipe, dataset, {part: split.rows(part) for part in LEARN}, log=log)
         log("cases: " + ", ".join(f"{part} {len(material.parts[part].rows):,}" for part in LEARN))
-        for model in todo:
-            _train_one(recipe, model, wanted[model], material, (dataset, split), fresh=fresh, log=log)
-    log(f"trained {len(todo)} of {len(run.models)} models in {clock.seconds:.0f} s; {run.root / 'bundles'}")
-    return [run.bundle(model) for model in run.models]
+        for model in dict.fromkeys(model for _, model in todo):
+            pages = [page for (_, one), page in todo.items() if one == model]
+            _train_model(model, pages, wanted, material, (dataset, split), fresh=fresh, log=log)
+    log(f"trained {len(todo)} of {len(wanted)} models in {clock.seconds:.0f} s; {run.root / 'bundles'}")
+    return [Run(page).bundle(model) for page in recipe.questions for model in Run(page).models]
 
 
 def fingerprint_of(recipe: Recipe, model: str, dataset: Dataset, split: Split) -> str:
     """What a bundle was made from: the page's blocks that matter to it, the dataset and the split."""
     if model == recipe.model.name:
         start = start_digest(recipe.training)
-        page: Any = [recipe.fingerprint(*TRAIN_BLOCKS), start] if start else recipe.fingerprint(*TRAIN_BLOCKS)
+        trained = recipe.whole.fingerprint(*TRAIN_BLOCKS)
+        page: Any = [trained, *([start] if start else []), recipe.part] if start or recipe.part else trained
     else:
         options = next(one for one in recipe.baseline_options if one.label == model)
         page = [recipe.fingerprint(*SPLIT_BLOCKS, "calibration", "threshold"), options.model_dump(mode="json"), recipe.training.seed]
-    return yamlconf.fingerprint([page, dataset.digest, split.meta["parquet"]])
+    made_from: list[Any] = [page, dataset.digest, split.meta["parquet"]]
+    if recipe.pretrained:  # its tokenizer makes the words of the baselines too
+        from meddx.inputs.pretrained import pretrained_digest
+
+        made_from.append({name: pretrained_digest(place) for name, place in recipe.pretrained.items()})
+    return yamlconf.fingerprint(made_from)
 
 
-def _made_with(path: StoragePath) -> str | None:
-    """The fingerprint in a bundle's manifest, or None where there is no sound bundle."""
+def _made(recipe: Recipe, model: str, wanted: Mapping[tuple[str, str], str]) -> bool:
+    """Whether a sound bundle of this fingerprint stands."""
+    path = Run(recipe).bundle(model)
     if not (path / "digests.json").exists():
-        return None
+        return False
     try:
-        return str(read_manifest(path)[0]["about"]["fingerprint"])
+        return bool(read_manifest(path)[0]["about"]["fingerprint"] == wanted[recipe.part, model])
     except MeddxError:
-        return None
+        return False
 
 
-def _train_one(
-    recipe: Recipe, model: str, fingerprint: str, material: Material, made_from: tuple[Dataset, Split], *, fresh: bool, log: Log
+def _train_model(
+    model: str,
+    pages: Sequence[Recipe],
+    wanted: Mapping[tuple[str, str], str],
+    material: Material,
+    made_from: tuple[Dataset, Split],
+    *,
+    fresh: bool,
+    log: Log,
 ) -> None:
+    """One model of each question in `pages`; the questions of one page share one training of the network."""
     dataset, split = made_from
-    run, clock, recorder = Run(recipe), Clock(), Recorder("train", fingerprint)
-    if model == recipe.model.name:
-        fitted = fit_network(recipe, material, recipe.training, run.training / fingerprint, fingerprint, fresh=fresh, log=log)
-    else:
-        with working(f"fitting {model}"):
-            fitted = fit_baseline(recipe, model, material)
-    counts = {part: len(material.parts[part].rows) for part in LEARN}
-    about = about_of(recipe, model, fingerprint, dataset, split, material)
-    digest, measured = finish(recipe, model, fitted, material, run.bundle(model), about)
-    recorder.add_input("dataset", run.dataset, dataset.digest)
-    recorder.counts = counts
-    recorder.more = {"bundle": digest, "model": model, "validate": measured, "history": fitted.history}
-    recorder.write(run.bundle(model))
-    log(f"{model}: validate {_numbers(measured)}; {clock.seconds:.1f} s; bundle {digest}")
+    whole, shared = pages[0].whole, None
+    if model == whole.model.name:
+        mark = fingerprint_of(whole, model, dataset, split)
+        shared = fit_network(whole, material, whole.training, Run(whole).training / mark, mark, fresh=fresh, log=log)
+    for page in pages:
+        clock, recorder = Clock(), Recorder("train", wanted[page.part, model])
+        own = for_target(page, material)
+        if shared is None:
+            with working(f"fitting {_called(page, model)}"):
+                fitted = fit_baseline(page, model, own)
+        else:
+            fitted = answering(shared, material.head, page.part)
+        about = about_of(page, model, wanted[page.part, model], dataset, split, own)
+        digest, measured = finish(page, model, fitted, own, Run(page).bundle(model), about)
+        recorder.add_input("dataset", Run(page).dataset, dataset.digest)
+        recorder.counts = {part: len(own.parts[part].rows) for part in LEARN}
+        recorder.more = {"bundle": digest, "model": model, "validate": measured, "history": fitted.history}
+        recorder.write(Run(page).bundle(model))
+        log(f"{_called(page, model)}: validate {_numbers(measured)}; {clock.seconds:.1f} s; bundle {digest}")
+
+
+def _called(recipe: Recipe, model: str) -> str:
+    return f"{model} ({recipe.part})" if recipe.part else model
 
 
 def _numbers(validate: dict[str, float]) -> str:
     """The few that a line can hold; the record has all."""
-    return ", ".join(f"{name} {validate[name]:.3f}" for name in ("auroc", "auprc", "brier", "log_loss") if name in validate)
+    return ", ".join(f"{name} {validate[name]:.3f}" for name in SHOWN if name in validate)
 
 
 def _times(number: int) -> str:

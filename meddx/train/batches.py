@@ -38,7 +38,7 @@ class Loader:
         return self._tensor(self.labels.values, rows), self._tensor(self.labels.known, rows)
 
     def augmented(self, rows: np.ndarray, ids: np.ndarray, epochs: np.ndarray, options: TrainingOptions) -> Batch:
-        """`inputs`, with every picture changed as (seed, epoch, id) says.  ids, epochs: int64 [b]."""
+        """`inputs`, with every picture and volume changed as (seed, epoch, id) says.  ids, epochs: int64 [b]."""
         batch = self.inputs(rows)
         if not active(options.augment):
             return batch
@@ -53,6 +53,9 @@ class Loader:
                 # Several pictures a case, [b, m, c, h, w]: each has its own changes, drawn by the case and the picture's place.
                 pictures = [_changed(picture, ids, epochs, options, largest, place) for place, picture in enumerate(pixels.unbind(1))]
                 batch[name]["pixels"] = torch.stack(pictures, 1)
+            elif spec.get("kind") == "volume":  # turned and moved within its slices, all slices alike, as if they were colours
+                pixels = batch[name]["pixels"]
+                batch[name]["pixels"] = _changed(pixels.flatten(1, 2), ids, epochs, options, spec.get("max")).reshape(pixels.shape)
         return batch
 
     def _tensor(self, array: np.ndarray, rows: np.ndarray) -> torch.Tensor:
@@ -61,7 +64,7 @@ class Loader:
 
 
 def _changed(
-    pixels: torch.Tensor, ids: np.ndarray, epochs: np.ndarray, options: TrainingOptions, largest: float, *place: int
+    pixels: torch.Tensor, ids: np.ndarray, epochs: np.ndarray, options: TrainingOptions, largest: float | None, *place: int
 ) -> torch.Tensor:
     """Pixels [b, c, h, w] changed as (seed, epoch, id), and the picture's place within the case, say."""
     changes = draw(options.augment, options.seed, epochs, ids, *place, aspect=pixels.shape[-2] / pixels.shape[-1])

@@ -235,7 +235,9 @@ def _network(task: Task, machine: Machine, communicator: Communicator, start: St
     changes = take(model, start) if start else []
     model = model.to(machine.device, torch.float64) if machine.precision == "fp64" else model.to(machine.device)
     if any(spec.get("kind") == "image" for spec in task.specs.values()):
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for weight in model.parameters():
+            if weight.ndim == 4:  # not a volume's, which have five sides
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     for tensor in model.state_dict().values():
         communicator.copy_first(tensor)
     model.train()

@@ -14,10 +14,11 @@ class AugmentOptions(Options):
 
     flip: bool = Field(False, description="left-right, half of the time")
     rotate: float = Field(0.0, ge=0, le=180, description="up to so many degrees either way")
-    shift: float = Field(0.0, ge=0, le=0.5, description="up to this share of the side")
+    shift: float = Field(0.0, ge=0, le=0.5, description="up to this share of the side; by whole pixels where nothing turns or zooms")
     zoom: float = Field(0.0, ge=0, le=0.5, description="up to this share larger or smaller")
     crop: float = Field(0.0, ge=0, le=0.5, description="a random window that leaves out up to this share of the side, enlarged again")
     intensity: float = Field(0.0, ge=0, le=0.5, description="brightness and contrast, up to this share")
+    erase: float = Field(0.0, ge=0, le=0.75, description="a square of this share of the side, anywhere, is made grey")
 
 
 class TrainingOptions(Options):
@@ -37,6 +38,7 @@ class TrainingOptions(Options):
     stop_on: Literal["log_loss", "auroc", "f1", "kappa", "last"] = Field(
         "log_loss", description="the validate number that picks the best epoch, on unweighted cases; last: the last epoch"
     )
+    refit: bool = Field(False, description="folds: with its best epoch chosen, learn again from train and validate, as the baselines do")
     clip: float = Field(0.0, ge=0, description="largest norm of a step's gradient; 0: as it comes")
     start_from: str | None = Field(None, description="a bundle or a .safetensors file whose weights are taken where they fit")
     freeze: Texts = Field((), description="weights that stay as they are: patterns such as film.* (input.layer)")

@@ -13,7 +13,7 @@ from meddx.storage import StoragePath
 from meddx.train.checkpoint import CheckpointStore
 from meddx.train.options import TrainingOptions
 from meddx.train.task import Task, TrainData, Trained
-from meddx.train.transfer import read_start
+from meddx.train.transfer import joined, read_pretrained, read_start
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,11 +33,13 @@ def train_network(
     fingerprint: str,
     fresh: bool,
     log: Callable[[str], None],
+    pretrained: Mapping[str, str] | None = None,
 ) -> Trained:
     """Train one network and return the weights of its best epoch.
 
     Resumes what it finds in `run_dir`; a finished run is read and returned; `fresh` starts anew.  `head`: {"kind", "classes"},
-    for regression {"kind", "mean", "std"}; further keys are left alone.
+    for regression {"kind", "mean", "std"}; further keys are left alone.  `pretrained`: input to the local directory whose weights its
+    encoder starts from; only inputs whose encoder is `pretrained` are looked at.
     With `options.workers` above 0 a Ray cluster must be connected (`meddx.cluster.connect`), and `run_dir` must lie on storage that
     all its nodes share.  Raises OutputError when `run_dir` holds the run of another fingerprint, RecipeError, DataError, ClusterError.
     """
@@ -48,6 +50,7 @@ def train_network(
         head=make_head(head),
         specs=specs,
         options=options,
+        pretrained={name: place for name, place in (pretrained or {}).items() if name in encoders and encoders[name].kind == "pretrained"},
     )
     return train_task(task, data, run_dir=run_dir, fingerprint=fingerprint, fresh=fresh, log=log)
 
@@ -64,8 +67,11 @@ def train_task(task: Task, data: TrainData, *, run_dir: StoragePath, fingerprint
         if done is not None:
             log(f"training was finished before: {len(done.history)} epochs, best {done.best_epoch}; nothing to do (--fresh starts anew)")
             return done
-    if task.options.start_from and data.start is None:
-        data = replace(data, start=read_start(task.options.start_from, tuple(task.specs)))
+    if data.start is None:
+        starts = [read_pretrained(place, name) for name, place in task.pretrained.items()]
+        if task.options.start_from:
+            starts.append(read_start(task.options.start_from, tuple(task.specs)))
+        data = replace(data, start=joined(starts))
     if task.options.workers:
         from meddx.train.on_ray import train_on_ray
 

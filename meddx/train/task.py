@@ -62,12 +62,16 @@ class TrainData:
 
 @dataclass(frozen=True)
 class Task:
-    """One training run, wherever it runs.  `network` builds the model from the seed that torch has at that moment."""
+    """One training run, wherever it runs.  `network` builds the model from the seed that torch has at that moment.
+
+    `pretrained`: input to the local directory that its encoder's first weights come from.
+    """
 
     network: Callable[[], nn.Module]
     head: Head
     specs: Mapping[str, Mapping[str, Any]]
     options: TrainingOptions
+    pretrained: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A bundle or a weights file in, a network that starts from what fits and keeps what is frozen out.
+"""A bundle, a weights file or a Hugging Face directory in, a network that starts from what fits and keeps what is frozen out.
 
 Names are the reader's: `encoders.<place>.` of the network is written as the input's name, so that `film.*` means all of
 film's encoder, and an input finds its own weights in a bundle where it stood in another place.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 WEIGHTS, MANIFEST = "weights.safetensors", "bundle.json"
 _START, _FREEZE = "training.start_from", "training.freeze"
 _SHOWN = 30
+_OLD_NAMES = {"gamma": "weight", "beta": "bias"}
 
 
 @dataclass(frozen=True)
 class Start:
-    """Weights to start from: `source` says whose, `tensors` by the reader's names."""
+    """Weights to start from: `source` says whose, `tensors` by the reader's names; `must`: inputs of which something has to fit."""
 
     source: str
     tensors: dict[str, Tensor]
+    must: tuple[str, ...] = ()
 
 
 def read_start(place: str, inputs: Sequence[str]) -> Start:
@@ -42,7 +44,7 @@ def read_start(place: str, inputs: Sequence[str]) -> Start:
     if path.suffix == ".safetensors":
         if not path.exists():
             raise RecipeError("there is no such weights file", f"{_START}: {place}", "check the path")
-        return Start(f"the weights file {path.name}", _renamed(_parse(path.read_bytes(), place), inputs))
+        return Start(f"the weights file {path.name}", _renamed(_parse(path.read_bytes(), f"{_START}: {place}"), inputs))
     if not (path / DIGESTS).exists():
         raise RecipeError("this is neither a bundle nor a .safetensors file", f"{_START}: {place}", "name a bundle's folder")
     files, digest = read_files(path)
@@ -50,7 +52,38 @@ def read_start(place: str, inputs: Sequence[str]) -> Start:
         raise RecipeError("the bundle holds no network", f"{_START}: {place}", "name the bundle of a network")
     page = json.loads(files[MANIFEST]) if MANIFEST in files else {}
     theirs = [str(one["name"]) for one in page.get("inputs", {}).get("inputs", [])]
-    return Start(f"the bundle {path.name} ({digest})", _renamed(_parse(files[WEIGHTS], place), theirs))
+    return Start(f"the bundle {path.name} ({digest})", _renamed(_parse(files[WEIGHTS], f"{_START}: {place}"), theirs))
+
+
+def read_pretrained(place: str, name: str) -> Start:
+    """The weights of a local Hugging Face directory for the encoder `pretrained` of the input `name`.
+
+    Layers of the answer that its maker trained are taken along under names that nothing here has.  RecipeError where it is no such
+    directory, DataError where its weights are damaged.
+    """
+    from meddx.inputs.pretrained import NETWORKS, WEIGHTS, read_directory
+
+    where = f"inputs.{name}.pretrained"
+    config, _ = read_directory(place, where)
+    path = StoragePath.of(place)
+    before = f"{NETWORKS[config['model_type']]}."
+    tensors = {
+        f"{name}.network.{_modern(key.removeprefix(before))}": tensor
+        for key, tensor in _parse((path / WEIGHTS).read_bytes(), where).items()
+    }
+    return Start(f"the directory {path.name}", tensors, (name,))
+
+
+def joined(starts: Sequence[Start]) -> Start | None:
+    """All of them as one, a later one's tensors before an earlier one's; None of none."""
+    if not starts:
+        return None
+    whole = starts[0]
+    for one in starts[1:]:
+        whole = replace(
+            whole, source=f"{whole.source} and {one.source}", tensors={**whole.tensors, **one.tensors}, must=(*whole.must, *one.must)
+        )
+    return whole
 
 
 def public_name(name: str, inputs: Sequence[str]) -> str:
@@ -77,6 +110,10 @@ def take(model: nn.Module, start: Start) -> list[str]:
     if not fitting:
         shown = "; ".join(misfits[:_SHOWN]) or f"here {_listed(here)}; there {_listed(start.tensors)}"
         raise RecipeError(f"nothing in {start.source} fits this network", _START, shown)
+    for name in start.must:
+        if not any(one.startswith(f"{name}.") for one in fitting):
+            what = f"nothing in {start.source} fits the network of the input {name!r}"
+            raise RecipeError(what, f"inputs.{name}.pretrained", "; ".join(misfits[:_SHOWN]) or f"here {_listed(here)}")
     with torch.no_grad():
         for name in fitting:
             here[name].copy_(start.tensors[name])
@@ -131,18 +168,24 @@ def _renamed(tensors: Mapping[str, Tensor], inputs: Sequence[str]) -> dict[str, 
     return {public_name(name, inputs): tensor for name, tensor in tensors.items()}
 
 
+def _modern(name: str) -> str:
+    """A normalisation's weights as they are called now; checkpoints that were made out of TensorFlow's say gamma and beta."""
+    head, _, last = name.rpartition(".")
+    return f"{head}.{_OLD_NAMES[last]}" if last in _OLD_NAMES else name
+
+
 def _listed(names: Mapping[str, object] | Sequence[str]) -> str:
     """The layers of some weights, each once: what stands before the last dot."""
     layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
     return ", ".join(layers[:_SHOWN]) + (f" and {len(layers) - _SHOWN} more" if len(layers) > _SHOWN else "")
 
 
-def _parse(data: bytes, place: str) -> dict[str, Tensor]:
+def _parse(data: bytes, where: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
         tensors: dict[str, Tensor] = load(data)
     except SafetensorError as error:
-        raise DataError("the weights are not in the safetensors format", f"{_START}: {place}", "a pickle (.pt) is not opened") from error
+        raise DataError("the weights are not in the safetensors format", where, "a pickle (.pt) is not opened") from error
     return tensors

@@ -218,3 +218,68 @@ def test_what_does_not_fit_is_refused():
         compare_folds([], options())
     with pytest.raises(ValueError, match="train_rates"):
         compare_folds(folds[:1], options())
+
+
+def beats(gone=(), records=22, count=5, seed=0):
+    """Folds of whole records with beats N, S, V and F; `gone` are (fold, class number) that a fold does not hold."""
+    random = np.random.default_rng(seed)
+    folds = []
+    for fold in range(count):
+        names = np.repeat([f"r{one}" for one in range(fold, records, count)], 60)
+        values = random.choice(4, len(names), p=[0.7, 0.1, 0.15, 0.05])
+        values[:4] = range(4)
+        for where, number in gone:
+            values[(values == number) & (where == fold)] = 0
+        scores = {}
+        for name, clear, kind in (("network", 2.5, "network"), ("boosting", 1.5, "baseline"), ("logistic", 0.8, "baseline")):
+            logits = random.normal(size=(len(names), 4)) + clear * np.eye(4)[values]
+            said = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            scores[name] = ModelScores(said, said.argmax(axis=1), kind)
+        truth = Truth("multiclass", ("N", "S", "V", "F"), values, np.ones(len(names), bool), "beat")
+        folds.append(FoldScores(0, fold, truth, list(names), scores, 1000))
+    return folds
+
+
+def test_classes_that_a_fold_does_not_hold_are_said():
+    wanted = ComparisonOptions(primary=PrimaryOptions(metric="macro_f1", against="boosting"), bootstrap=200)
+    assert compare_folds(beats(), wanted)["folds"]["absent_sentence"] == ""
+    found = compare_folds(beats(gone=[(0, 3), (3, 3), (2, 1)]), wanted)["folds"]
+    assert found["absent"] == {"F": 2, "S": 1}
+    assert found["absent_sentence"] == (
+        "Averages over classes run, in each fold, over the classes that its cases hold: F is left out in 2 of 5 folds, S in 1; "
+        "the folds taken together leave out only what no fold holds."
+    )
+    named = wanted.model_copy(update={"classes": ("N", "S", "V")})
+    assert compare_folds(beats(gone=[(0, 3), (2, 1)]), named)["folds"]["absent"] == {"S": 1}
+
+
+def test_few_records_keep_the_fold_interval_and_say_why_the_pooled_numbers_have_none():
+    found = compare_folds(beats(), options(metric="macro_f1", against="boosting"))
+    assert found["folds"]["pooled"]["none"] == "22 patients: too few for an interval by resampling"
+    assert found["primary"]["difference"]["low"] is not None and found["models"][0]["numbers"]["macro_f1"]["low"] is not None
+    assert found["folds"]["pooled"]["models"]["network"]["macro_f1"]["low"] is None
+    unknown = [replace(one, patients=None, truth=_first(one.truth, 5), scores=_firsts(one.scores, 5)) for one in beats()]
+    none = compare_folds(unknown, options(metric="accuracy", against="boosting"))["folds"]["pooled"]["none"]
+    assert none == "25 cases: too few for an interval by resampling"
+
+
+def _first(truth, n):
+    return replace(truth, values=truth.values[:n], known=truth.known[:n])
+
+
+def _firsts(scores, n):
+    return {name: replace(one, probabilities=one.probabilities[:n], decisions=one.decisions[:n]) for name, one in scores.items()}
+
+
+def test_pooled_sensitivity_and_ppv_of_each_class_for_every_model():
+    folds = beats()
+    found = compare_folds(folds, options(metric="macro_f1", against="boosting"))["per_class"]
+    values = np.concatenate([one.truth.values for one in folds])
+    for name in ("network", "boosting", "logistic"):
+        decided = np.concatenate([one.scores[name].decisions for one in folds])
+        for number in (1, 2):
+            cells = found[number]["models"][name]
+            hits = np.sum((values == number) & (decided == number))
+            assert cells["sensitivity"]["value"] == pytest.approx(hits / np.sum(values == number))
+            assert cells["ppv"]["value"] == pytest.approx(hits / np.sum(decided == number))
+            assert found[number]["cases"] == np.sum(values == number) and found[number]["of"] == len(values)

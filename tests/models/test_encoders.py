@@ -8,14 +8,16 @@ from meddx.errors import RecipeError
 from meddx.models.build import SEQUENCE_ENCODERS
 from meddx.models.image import IMAGE_ENCODERS, Normalise, cnn, patch_side
 from meddx.models.options import ENCODERS
+from meddx.models.summary import SUMMARY_ENCODERS
 from meddx.models.table import TABLE_ENCODERS, embedding_size, mlp
+from meddx.models.volume import VOLUME_ENCODERS
 
 pytestmark = pytest.mark.slow
 
 
 def test_every_name_in_the_recipe_has_a_network() -> None:
-    later = {"slices", "huggingface"}
-    assert set(ENCODERS) - later == set(IMAGE_ENCODERS) | set(TABLE_ENCODERS) | set(SEQUENCE_ENCODERS)
+    named = {*IMAGE_ENCODERS, *TABLE_ENCODERS, *SEQUENCE_ENCODERS, *SUMMARY_ENCODERS, *VOLUME_ENCODERS}
+    assert set(ENCODERS) == named | {"bag", "pretrained"}
 
 
 @pytest.mark.timeout(60)
@@ -46,6 +48,38 @@ def test_the_small_cnn_keeps_three_by_three_at_28_and_is_the_same_size_above() -
     assert len(set(sizes.values())) == 1
     assert cnn(image_spec(28)).out_features == 128 * 9
     assert cnn(image_spec(8)).out_features == 128
+
+
+@pytest.mark.parametrize(("pool", "seen"), [(2, 22), (4, 106)])
+def test_larger_pooling_lets_the_cnn_see_more_at_once(pool: int, seen: int) -> None:
+    size, grid = 112, 112 // pool**3
+    network = cnn(image_spec(size), norm="none", grid=grid, pool=pool)
+    pixels = torch.randn(1, 1, size, size, requires_grad=True)  # no ties: max pooling would choose the first of them
+    middle = network(pixels).reshape(1, -1, grid, grid)[0, :, grid // 2, grid // 2]
+    (reached,) = torch.autograd.grad(middle.square().sum(), pixels)
+    rows = reached[0, 0].abs().sum(1).nonzero().flatten()
+    assert seen // 2 < len(rows) and int(rows[-1] - rows[0]) < seen
+
+
+def test_a_picture_too_small_for_the_pooling_is_refused() -> None:
+    cnn(image_spec(64), pool=4)
+    with pytest.raises(RecipeError, match="3 poolings by 4 leave nothing of 32 pixels"):
+        cnn(image_spec(32), pool=4)
+    with pytest.raises(RecipeError, match="pool above 1"):
+        cnn(image_spec(64), pool=1)
+
+
+def test_a_residual_net_for_small_pictures_keeps_their_pixels_at_the_start() -> None:
+    spec = image_spec(32, channels=3)
+    usual = IMAGE_ENCODERS["resnet18"](spec)
+    small = IMAGE_ENCODERS["resnet18"](spec, conv1_size=3, no_max_pool=True)
+    sides = []
+    for encoder in (usual, small):
+        last = encoder.get_submodule("network.layer4")
+        last.register_forward_hook(lambda _, __, features: sides.append(features.shape[-1]))
+        encoder.eval()(**random_inputs(spec, 1))
+    assert sides == [2, 4]
+    assert small.get_submodule("network.conv1").kernel_size == (3, 3)
 
 
 def test_the_cnn_without_norm_treats_each_case_alone_in_training() -> None:

@@ -85,5 +85,5 @@ def test_a_summary_that_is_not_there_is_named() -> None:
 
 def test_an_input_that_no_baseline_looks_at_is_refused() -> None:
     prepared = {"scan": Prepared({"voxels": np.zeros((2, 1))}, np.ones(2, bool))}
-    with pytest.raises(RecipeError, match="kind volume"):
-        features_of({"scan": {"kind": "volume"}}, prepared)
+    with pytest.raises(RecipeError, match="kind mesh"):
+        features_of({"scan": {"kind": "mesh"}}, prepared)

@@ -122,8 +122,8 @@ def test_all_kinds_of_input_in_one_model_with_the_default_networks(kind: str) ->
 
 
 def test_an_input_that_no_network_takes_by_name_is_refused() -> None:
-    with pytest.raises(RecipeError, match="is not a network for a tokens"):
-        build_encoder("x", EncoderOptions(kind="lstm"), {"kind": "tokens"})
+    with pytest.raises(RecipeError, match="is not a network for a mesh"):
+        build_encoder("x", EncoderOptions(kind="lstm"), {"kind": "mesh"})
 
 
 def many_spec(fold: str) -> dict[str, Any]:

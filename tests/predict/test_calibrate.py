@@ -112,6 +112,25 @@ def test_multiclass_temperature_and_bias_of_a_known_truth() -> None:
     np.testing.assert_allclose(after.mean(0), np.bincount(truth) / len(truth), atol=2e-3)
 
 
+def test_slope_is_the_temperature_alone() -> None:
+    random = np.random.default_rng(5)
+    logits = random.normal(size=(4000, 3)) * 2
+    chance = np.exp(logits / 2 + [1.0, 0.0, -1.0])  # a truth with biases, which are not looked for
+    values = np.array([random.choice(3, p=one / one.sum()) for one in chance])
+    head = {"kind": "multiclass", "classes": ["a", "b", "c"]}
+    labels = Labels(values.astype(float), np.ones(len(values), bool))
+    found = fit_calibration("slope", head, logits, labels)
+    assert found["kind"] == "temperature" and found["bias"] == [0.0, 0.0, 0.0]
+
+    def loss(temperature: float) -> float:
+        page = {"kind": "temperature", "temperature": temperature, "bias": [0.0, 0.0, 0.0]}
+        return float(-np.log(apply_calibration(page, head, logits)[np.arange(len(values)), values]).mean())
+
+    assert loss(found["temperature"]) < min(loss(found["temperature"] * one) for one in (0.95, 1.05))
+    with pytest.raises(RecipeError, match="slope is not for"):
+        fit_calibration("slope", {"kind": "binary", "classes": ["no", "yes"]}, logits[:, :1], labels)
+
+
 def test_multiclass_separable_and_with_a_class_unseen_stays_bounded() -> None:
     truth = np.arange(60) % 2
     logits = 30 * np.eye(3)[truth]

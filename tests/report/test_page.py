@@ -15,6 +15,7 @@ import pytest
 from meddx.evaluate.compare import compare
 from meddx.evaluate.folds import FoldScores, compare_folds
 from meddx.evaluate.options import ComparisonOptions, PrimaryOptions
+from meddx.evaluate.spans import span_array
 from meddx.evaluate.types import ModelScores, Truth
 from meddx.report.about import About, Counts
 from meddx.report.page import render, write_page
@@ -145,6 +146,43 @@ def folds(n=200, same=False, name="network"):
     return compare_folds(parts, ComparisonOptions(primary=PrimaryOptions(model=name, against=against), bootstrap=200))
 
 
+def tags(n=200, count=0, labels=("Disease", "Chemical"), name="network"):
+    random = np.random.default_rng(0)
+    true, said = [], {name: [], "dictionary": []}
+    for _ in range(n):
+        true.append([(int(one), int(one) + 4, int(random.integers(0, 2))) for one in 10 * random.choice(9, 3, replace=False)])
+        for found, chance in ((said[name], 0.9), (said["dictionary"], 0.6)):
+            found.append([one for one in true[-1] if random.random() < chance])
+    truth = Truth("tags", labels, span_array(true), np.ones(n, bool), "spans")
+    options = ComparisonOptions(primary=PrimaryOptions(metric="span_f1", model=name, against="dictionary"), bootstrap=200)
+    models = {one: ModelScores(span_array(spans), None, "network" if one == name else "baseline") for one, spans in said.items()}
+    if not count:
+        return compare(models, truth, [str(row) for row in range(n)], options, train_rates=[0.7, 0.7])
+    parts = []
+    for fold in range(count):
+        rows = np.arange(n)[fold::count]
+        scores = {one: replace(given, probabilities=given.probabilities[rows]) for one, given in models.items()}
+        part = replace(truth, values=truth.values[rows], known=truth.known[rows])
+        parts.append(FoldScores(0, fold, part, [str(row) for row in rows], scores, n - len(rows)))
+    return compare_folds(parts, options)
+
+
+def beats():
+    """Five folds of whole records, 22 in all; the last class is not in the second fold."""
+    random, parts = np.random.default_rng(0), []
+    for fold in range(5):
+        records = np.repeat(np.arange(22)[fold::5], 60)
+        classes = random.choice(3 if fold == 1 else 4, len(records))
+        scores = {}
+        for one, clear, kind in (("network", 2.5, "network"), ("boosting", 1.5, "baseline"), ("logistic", 0.8, "baseline")):
+            logits = random.normal(size=(len(records), 4)) + clear * np.eye(4)[classes]
+            said = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            scores[one] = ModelScores(said, said.argmax(axis=1), kind)
+        truth = Truth("multiclass", ("N", "S", "V", "F"), classes, np.ones(len(records), bool), "beat")
+        parts.append(FoldScores(0, fold, truth, [f"r{one}" for one in records], scores, 1000))
+    return compare_folds(parts, ComparisonOptions(primary=PrimaryOptions(metric="macro_f1", against="boosting"), bootstrap=200))
+
+
 @pytest.fixture(scope="module")
 def binary():
     return comparison()
@@ -162,6 +200,11 @@ SCENES = {
     "folds": folds,
     "same folds": lambda: folds(same=True),
     "evil folds": lambda: folds(name=EVIL),
+    "tags": tags,
+    "few tags": lambda: tags(20),
+    "tags in folds": lambda: tags(count=5),
+    "evil tags": lambda: tags(labels=(EVIL, "<b>"), name=EVIL),
+    "beats": beats,
 }
 
 
@@ -193,7 +236,10 @@ def test_structure(page):
     assert all(after - before <= 1 for before, after in zip(reader.headings, reader.headings[1:], strict=False))
     assert '<html lang="en">' in page and 'name="viewport"' in page and 'class="skip" href="#verdict"' in page
     assert reader.cells_without_scope == 0 and reader.captions == reader.tags.count("table") > 2
-    assert reader.tags.count("svg") >= 2 and page.count('role="img" aria-labelledby=') >= reader.tags.count("figure")
+    # Spans have no curves, and without a verdict there is no difference to draw.
+    assert reader.tags.count("svg") >= (0 if "exact-span" in page else 2) and page.count(
+        'role="img" aria-labelledby='
+    ) >= reader.tags.count("figure")
     assert "NaN" not in page and "None" not in reader.text and "nan" not in re.findall(r"\b\w+\b", reader.text)
 
 
@@ -272,6 +318,43 @@ def test_a_page_of_stages_shows_each_class():
     cell = found["per_class"][2]["models"]["network"]["f1"]
     assert f"{cell['value']:.3f}" in text and f"{cell['low']:.3f} to {cell['high']:.3f}" in text
     assert "Every class" not in render(comparison(), about())
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_a_page_of_spans_has_a_table_of_labels_and_no_curves(count):
+    found = tags(count=count)
+    page = render(found, about())
+    text = read(page).text
+    assert "Network exact-span F1 0." in text and "Every label" in text and "Exact-span recall" in text
+    assert "a span counts only if both ends and the label agree" in text.lower() and "Not reading" in text
+    assert page.count("<figure") == 1 and "fig-difference" in page  # the primary difference alone
+    for word in ("AUROC", "ROC", "Calibration", "calibration", "Brier", "Decisions at the stored threshold", "Expected less seen", "ECE"):
+        assert word not in text, word
+    for one in found["per_class"]:
+        assert f"{one['class']}: {one['spans']:,} spans in {one['cases']:,} cases" in text
+        for name in ("network", "dictionary"):
+            assert all(f"{one['models'][name][metric]['value']:.3f}" in text for metric in ("sensitivity", "ppv", "f1"))
+
+
+def test_pooled_records_show_each_class_for_every_model_and_why_there_is_no_interval():
+    found = beats()
+    page = render(found, about(opened=0))
+    part = page[page.index('aria-labelledby="each-title"') : page.index('aria-labelledby="folds-title"')]
+    for one in found["per_class"]:
+        assert f"<strong>{one['class']}</strong>: {one['cases']:,} of {one['of']:,} cases" in part
+        for name in ("network", "boosting", "logistic"):
+            assert all(f">{one['models'][name][metric]['value']:.3f}<" in part for metric in ("sensitivity", "ppv", "f1"))
+    assert part.count('<th scope="row">logistic</th>') == 4 and '<th scope="row">prevalence</th>' not in part
+    assert "22 patients: too few for an interval by resampling." in part
+    folds_part = read(page).text
+    assert "F is left out in 1 of 5 folds" in folds_part and "30 are needed" not in folds_part
+    assert "Averages over classes run, in each fold" not in render(folds(), about())
+
+
+def test_a_legend_names_only_what_is_drawn():
+    page = render(values(), about())
+    legend = page[page.index('aria-label="Lines of the figures"') :]
+    assert legend[: legend.index("</ul>")].count("<li>") == 2  # the figure of values draws two models; prevalence is not among them
 
 
 def test_few_patients():

@@ -88,6 +88,7 @@ def test_three_sources_become_one_verdict_with_and_without_each_input(finished: 
     by_name = {row["name"]: row["numbers"]["auroc"]["value"] for row in found["models"]}
     assert set(by_name) == {"network", "prevalence", "logistic", "labs_only", "network without labs", "network without note"}
     assert by_name["network"] > 0.8 and by_name["network"] > by_name["network without labs"]
+    assert "with labs hidden from every case" in (finished / "run/comparison/report.html").read_text()
     assert found["primary"]["against"] == "labs_only"
 
 

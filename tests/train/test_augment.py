@@ -12,7 +12,7 @@ from meddx.train.batches import Loader
 from meddx.train.machine import Machine
 from meddx.train.options import AugmentOptions, TrainingOptions
 
-ALL = AugmentOptions(flip=True, rotate=20, shift=0.1, zoom=0.2, crop=0.2, intensity=0.3)
+ALL = AugmentOptions(flip=True, rotate=20, shift=0.1, zoom=0.2, crop=0.2, intensity=0.3, erase=0.3)
 
 
 def pictures(n: int = 6, side: int = 17, dtype: Any = np.uint8) -> torch.Tensor:
@@ -58,7 +58,7 @@ def window(**entries: float) -> Changes:
     theta = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
     for place, value in entries.items():
         theta[0, int(place[1]), int(place[2])] = value
-    return Changes(theta, np.ones(1), np.zeros(1))
+    return Changes(theta, np.ones(1), np.zeros(1), np.zeros((1, 2)))
 
 
 def test_geometry_does_what_its_name_says() -> None:
@@ -69,8 +69,34 @@ def test_geometry_does_what_its_name_says() -> None:
     mirrored = augment(picture, window(t00=-1.0), AugmentOptions(flip=True), 255)
     assert torch.allclose(mirrored, picture.flip(3), atol=1e-4)
     turned = draw(AugmentOptions(rotate=90), 0, np.zeros(1, int), np.zeros(1, int))
-    quarter = Changes(np.array([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]]), turned.contrast, turned.brightness)
+    quarter = Changes(np.array([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]]), turned.contrast, turned.brightness, turned.hole)
     assert torch.allclose(augment(picture, quarter, AugmentOptions(rotate=90), 255), picture.rot90(1, (2, 3)), atol=1e-4)
+
+
+def test_a_picture_that_is_only_moved_or_mirrored_is_not_blurred() -> None:
+    picture = torch.from_numpy(np.random.default_rng(1).permutation(16 * 12).reshape(1, 1, 16, 12).astype(np.float32))
+    values = set(picture.flatten().tolist())
+    options = AugmentOptions(flip=True, shift=0.25)
+    moved = set()
+    for row in range(40):
+        drawn = draw(options, 0, np.zeros(1, int), np.array([row]), aspect=16 / 12)
+        out = augment(picture, drawn, options, 255)
+        assert (out - out.round()).abs().max() < 1e-2 and set(out.round().flatten().tolist()) <= values
+        moved.add(tuple(np.round(drawn.window[0, :, 2] * [6, 8])))
+    assert len(moved) > 20 and max(abs(x) for x, _ in moved) == 3 and max(abs(y) for _, y in moved) == 4
+
+
+def test_erasing_makes_one_square_grey_and_nothing_else() -> None:
+    rows, options = np.arange(300), AugmentOptions(erase=0.25)
+    pixels = torch.full((300, 2, 20, 40), 7.0)
+    out = augment(pixels, draw(options, 0, np.zeros(300, int), rows), options, 255)
+    grey = out == 127.5
+    assert (grey | (out == 7)).all() and torch.equal(grey[:, 0], grey[:, 1])
+    sizes = grey[:, 0].sum((1, 2))
+    assert sizes.max() == 5 * 10 and 0 < sizes.min() < 5 * 10  # whole, and cut at the edge
+    assert grey[:, 0].any(0).all()  # anywhere
+    deviations = augment(pixels, draw(options, 0, np.zeros(300, int), rows), options, None)
+    assert torch.equal(deviations == 0, grey)
 
 
 def test_each_amount_is_a_limit() -> None:
