@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from meddx.errors import RecipeError
+from meddx.models.named import named, vit_network
 
 Spec = Mapping[str, Any]
 
@@ -83,67 +84,6 @@ def cnn(spec: Spec, *, channels: Sequence[int] = (32, 64, 128), norm: str = "bat
     return ImageEncoder(spec, nn.Sequential(*layers), before * side * side)
 
 
-def _resnet(depth: int, features: int) -> Callable[..., nn.Module]:
-    def build(spec: Spec, *, widen: float = 1.0, no_max_pool: bool = False, conv1_size: int = 7, conv1_stride: int = 1) -> nn.Module:
-        from monai.networks import nets
-
-        network = getattr(nets, f"resnet{depth}")(
-            spatial_dims=2,
-            n_input_channels=int(spec["channels"]),
-            feed_forward=False,
-            widen_factor=float(widen),
-            no_max_pool=bool(no_max_pool),
-            conv1_t_size=int(conv1_size),
-            conv1_t_stride=int(conv1_stride),
-        )
-        return ImageEncoder(spec, network, int(64 * widen) * 8 * (features // 512))
-
-    return build
-
-
-def _densenet(depth: int) -> Callable[..., nn.Module]:
-    def build(spec: Spec, *, init_features: int = 64, growth_rate: int = 32, dropout: float = 0.0) -> nn.Module:
-        from monai.networks import nets
-
-        network = getattr(nets, f"DenseNet{depth}")(
-            spatial_dims=2,
-            in_channels=int(spec["channels"]),
-            out_channels=1,
-            init_features=int(init_features),
-            growth_rate=int(growth_rate),
-            dropout_prob=float(dropout),
-        )
-        features = network.class_layers.out.in_features
-        network.class_layers.out = nn.Identity()
-        return ImageEncoder(spec, network, features, least=32)  # five halvings
-
-    return build
-
-
-def _efficientnet(name: str) -> Callable[..., nn.Module]:
-    def build(spec: Spec) -> nn.Module:
-        from monai.networks.nets import EfficientNetBN
-
-        network = EfficientNetBN(name, pretrained=False, progress=False, spatial_dims=2, in_channels=int(spec["channels"]), num_classes=2)
-        features = network._fc.in_features
-        network._fc = nn.Identity()
-        return ImageEncoder(spec, network, features, least=32)
-
-    return build
-
-
-class _Tokens(nn.Module):
-    """MONAI's ViT answers with all tokens and all layers: keep the mean token of the last."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens, _ = self.network(x)
-        return cast(Tensor, tokens.mean(1))
-
-
 def patch_side(size: int) -> int:
     """The smallest patch that divides `size` and leaves at most 8 (below 128 pixels) or 16 patches a side.  RecipeError if none."""
     most = 8 if size < 128 else 16
@@ -155,39 +95,12 @@ def patch_side(size: int) -> int:
 
 def vit(spec: Spec, *, patch: int = 0, hidden: int = 192, layers: int = 6, heads: int = 3, dropout: float = 0.0) -> nn.Module:
     """A small ViT (192 wide, 6 deep) with the mean token as feature; `patch`: 0 chooses one (28: 4, 64: 8, 224: 14)."""
-    from monai.networks.nets import ViT
-
     size = int(spec["size"])
     side = patch or patch_side(size)
     if size % side or hidden % heads:
         raise RecipeError(f"vit: patches of {side} do not divide {size} pixels, or {heads} heads do not divide {hidden}", "model.encoders")
-    network = ViT(
-        in_channels=int(spec["channels"]),
-        img_size=(size, size),
-        patch_size=(side, side),
-        hidden_size=hidden,
-        mlp_dim=4 * hidden,
-        num_layers=layers,
-        num_heads=heads,
-        proj_type="conv",
-        classification=False,
-        dropout_rate=dropout,
-        spatial_dims=2,
-    )
-    for block in network.blocks:  # made by MONAI and never run: weights without a gradient
-        block.cross_attn = block.norm_cross_attn = nn.Identity()
-    return ImageEncoder(spec, _Tokens(network), hidden)
+    network = vit_network(int(spec["channels"]), (size, size), (side, side), hidden, layers, heads, dropout)
+    return ImageEncoder(spec, network, hidden)
 
 
-IMAGE_ENCODERS: dict[str, Callable[..., nn.Module]] = {
-    "cnn": cnn,
-    "resnet10": _resnet(10, 512),
-    "resnet18": _resnet(18, 512),
-    "resnet34": _resnet(34, 512),
-    "resnet50": _resnet(50, 2048),
-    "densenet121": _densenet(121),
-    "densenet169": _densenet(169),
-    "efficientnet-b0": _efficientnet("efficientnet-b0"),
-    "efficientnet-b1": _efficientnet("efficientnet-b1"),
-    "vit": vit,
-}
+IMAGE_ENCODERS: dict[str, Callable[..., nn.Module]] = {"cnn": cnn, **named(2, ImageEncoder, lambda spec: 1), "vit": vit}

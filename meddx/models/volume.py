@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from meddx.errors import RecipeError
 from meddx.models.image import IMAGE_ENCODERS
+from meddx.models.named import named, vit_network
 from meddx.models.sequence import Pool
 
 Spec = Mapping[str, Any]
@@ -24,7 +25,7 @@ _PATCHES = 8  # of the vit along an axis: 512 in all
 class VolumeEncoder(nn.Module):
     """Enlarge the axes that are shorter than the network needs, then the network."""
 
-    def __init__(self, network: nn.Module, out_features: int, least: int = 1) -> None:
+    def __init__(self, spec: Spec, network: nn.Module, out_features: int, least: int = 1) -> None:
         super().__init__()
         # A step of the small CNN takes two thirds of the time on a CPU (28 voxels a side: 7 against 11 ms a case).
         self.network = cast(nn.Module, network.to(memory_format=torch.channels_last_3d))  # type: ignore[call-overload]
@@ -63,69 +64,7 @@ def cnn(spec: Spec, *, channels: Sequence[int] = (16, 32, 64), norm: str = "batc
         before = width
     cells = tuple(min(grid, side) for side in sides)
     layers.append(nn.AdaptiveAvgPool3d(cast("tuple[int, int, int]", cells)))
-    return VolumeEncoder(nn.Sequential(*layers), before * cells[0] * cells[1] * cells[2])
-
-
-def _resnet(depth: int, features: int) -> Callable[..., nn.Module]:
-    def build(spec: Spec, *, widen: float = 1.0, no_max_pool: bool = False, conv1_size: int = 7, conv1_stride: int = 0) -> nn.Module:
-        """`conv1_stride` 0 chooses: 1 below 48 voxels, else 2, for at full size the first layer alone holds 64 volumes."""
-        from monai.networks import nets
-
-        network = getattr(nets, f"resnet{depth}")(
-            spatial_dims=3,
-            n_input_channels=int(spec["channels"]),
-            feed_forward=False,
-            widen_factor=float(widen),
-            no_max_pool=bool(no_max_pool),
-            conv1_t_size=int(conv1_size),
-            conv1_t_stride=int(conv1_stride) or (1 if max(spec["size"]) < 48 else 2),
-        )
-        return VolumeEncoder(network, int(64 * widen) * 8 * (features // 512))
-
-    return build
-
-
-def _densenet(depth: int) -> Callable[..., nn.Module]:
-    def build(spec: Spec, *, init_features: int = 64, growth_rate: int = 32, dropout: float = 0.0) -> nn.Module:
-        from monai.networks import nets
-
-        network = getattr(nets, f"DenseNet{depth}")(
-            spatial_dims=3,
-            in_channels=int(spec["channels"]),
-            out_channels=1,
-            init_features=int(init_features),
-            growth_rate=int(growth_rate),
-            dropout_prob=float(dropout),
-        )
-        features = network.class_layers.out.in_features
-        network.class_layers.out = nn.Identity()
-        return VolumeEncoder(network, features, least=32)  # five halvings
-
-    return build
-
-
-def _efficientnet(name: str) -> Callable[..., nn.Module]:
-    def build(spec: Spec) -> nn.Module:
-        from monai.networks.nets import EfficientNetBN
-
-        network = EfficientNetBN(name, pretrained=False, progress=False, spatial_dims=3, in_channels=int(spec["channels"]), num_classes=2)
-        features = network._fc.in_features
-        network._fc = nn.Identity()
-        return VolumeEncoder(network, features, least=32)
-
-    return build
-
-
-class _MeanToken(nn.Module):
-    """MONAI's ViT answers with all tokens and all layers: keep the mean token of the last."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens, _ = self.network(x)
-        return cast(Tensor, tokens.mean(1))
+    return VolumeEncoder(spec, nn.Sequential(*layers), before * cells[0] * cells[1] * cells[2])
 
 
 def patch_side(side: int) -> int:
@@ -138,28 +77,12 @@ def patch_side(side: int) -> int:
 
 def vit(spec: Spec, *, patch: int = 0, hidden: int = 192, layers: int = 6, heads: int = 3, dropout: float = 0.0) -> nn.Module:
     """A small ViT (192 wide, 6 deep) with the mean token as feature; `patch`: of each axis, 0 chooses (at most 8 x 8 x 8 patches)."""
-    from monai.networks.nets import ViT
-
     size = tuple(int(side) for side in spec["size"])
     sides = tuple(patch or patch_side(side) for side in size)
     if any(side % one for side, one in zip(size, sides, strict=True)) or hidden % heads:
         raise RecipeError(f"vit: patches of {sides} do not divide {size} voxels, or {heads} heads do not divide {hidden}", _WHERE)
-    network = ViT(
-        in_channels=int(spec["channels"]),
-        img_size=size,
-        patch_size=sides,
-        hidden_size=hidden,
-        mlp_dim=4 * hidden,
-        num_layers=layers,
-        num_heads=heads,
-        proj_type="conv",
-        classification=False,
-        dropout_rate=dropout,
-        spatial_dims=3,
-    )
-    for block in network.blocks:  # made by MONAI and never run: weights without a gradient
-        block.cross_attn = block.norm_cross_attn = nn.Identity()
-    return VolumeEncoder(_MeanToken(network), hidden)
+    network = vit_network(int(spec["channels"]), size, sides, hidden, layers, heads, dropout)
+    return VolumeEncoder(spec, network, hidden)
 
 
 class SlicesEncoder(nn.Module):
@@ -193,16 +116,9 @@ def slices(spec: Spec, *, net: str = "cnn", pool: str = "attention", channels: S
     return SlicesEncoder(IMAGE_ENCODERS[net](plane, **settings), pool)
 
 
-VOLUME_ENCODERS: dict[str, Callable[..., nn.Module]] = {
-    "cnn": cnn,
-    "resnet10": _resnet(10, 512),
-    "resnet18": _resnet(18, 512),
-    "resnet34": _resnet(34, 512),
-    "resnet50": _resnet(50, 2048),
-    "densenet121": _densenet(121),
-    "densenet169": _densenet(169),
-    "efficientnet-b0": _efficientnet("efficientnet-b0"),
-    "efficientnet-b1": _efficientnet("efficientnet-b1"),
-    "vit": vit,
-    "slices": slices,
-}
+def _stride(spec: Spec) -> int:
+    """At full size the first layer alone would hold 64 volumes."""
+    return 1 if max(spec["size"]) < 48 else 2
+
+
+VOLUME_ENCODERS: dict[str, Callable[..., nn.Module]] = {"cnn": cnn, **named(3, VolumeEncoder, _stride), "vit": vit, "slices": slices}
