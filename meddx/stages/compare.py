@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,13 +93,13 @@ def compare(
 
 
 def question(page: Path) -> str:
-    """The comment at the head of a recipe, what is asked and what not; what earlier runs reached is not part of it."""
+    """The comment at the head of a recipe: a line of what is asked, a line of what not; what earlier runs reached is no part of it."""
     lines: list[str] = []
     for line in page.read_text().splitlines():
         if not line.startswith("#") or "Reaches:" in line or "meddx " in line:
             break
         lines.append(line.lstrip("#").strip())
-    return "\n".join(lines)
+    return "\n".join(re.split(r"\s+(?=Not:)", " ".join(lines).strip()))
 
 
 def _without_lines(comparison: Mapping[str, Any], judged: Sequence[Judged]) -> list[str]:

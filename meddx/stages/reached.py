@@ -18,7 +18,7 @@ from typing import Any
 
 from meddx.progress import Console
 from meddx.recipe import Recipe, load
-from meddx.stages.compare import Verdict, compare_all
+from meddx.stages.compare import Verdict, compare_all, question
 from meddx.stages.train import train
 
 SEEDS = (0, 1, 2)
@@ -35,7 +35,7 @@ def runs(page: Path, overrides: Sequence[str], seeds: Sequence[int] = SEEDS) -> 
         start = time.perf_counter()
         recipe = load(page, [f"training.seed={seed}", f"out=runs/reached/{page.stem}-{seed}", *overrides])
         train(recipe, log=Console(), fresh=True)
-        found.append(compare_all(recipe, log=Console()))
+        found.append(compare_all(recipe, log=Console(), question=question(page)))
         seconds.append(time.perf_counter() - start)
     return recipe, found, fmean(seconds)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meddx.recipe import Recipe
-from meddx.stages.compare import Verdict
+from meddx.stages.compare import Verdict, question
 from meddx.stages.docs import recipes_table
 from meddx.stages.reached import line, write
 from meddx.storage import StoragePath
@@ -63,3 +63,11 @@ def test_the_readme_shows_a_line_that_is_wrapped(tmp_path: Path) -> None:
         (tmp_path / path.name).write_text(path.read_text())
         write(tmp_path / path.name, "test AUROC 0.5, " * 20 + "end.")
     assert "end. |" in recipes_table(tmp_path)
+
+
+def test_the_question_is_two_lines_and_nothing_that_was_reached(tmp_path: Path) -> None:
+    page = tmp_path / "page.yaml"
+    page.write_text(
+        "# Is it so?\n#   Said at length.\n# Not: otherwise,\n# nor elsewhere.\n# Reaches: .9\n#   meddx train page.yaml\nname: page\n"
+    )
+    assert question(page) == "Is it so? Said at length.\nNot: otherwise, nor elsewhere."
