@@ -63,7 +63,14 @@ def _told(page: Recipe, found: Sequence[Mapping[str, Any]]) -> str:
     for more in [one for one in page.comparison.also if one != metric][:MORE]:
         name = found[0]["metrics"].get(more, more)
         said += f"; {name} {_mean(found, primary['model'], more)}, {primary['against']} {_mean(found, primary['against'], more)}"
-    return said
+    return said + "".join(_of_class(found, name, (primary["model"], primary["against"])) for name in page.comparison.classes)
+
+
+def _of_class(found: Sequence[Mapping[str, Any]], name: str, models: Sequence[str]) -> str:
+    """Sensitivity and PPV of one class, of the two models that the verdict is about."""
+    rows = [next(one for one in page["per_class"] if one["class"] == name)["models"] for page in found]
+    each = [" / ".join(f"{fmean(row[model][key]['value'] for row in rows):.3f}" for key in ("sensitivity", "ppv")) for model in models]
+    return f"; {name} sensitivity / PPV {each[0]}, {models[1]} {each[1]}"
 
 
 def _mean(found: Sequence[Mapping[str, Any]], model: str, metric: str, *, each: bool = False) -> str:

@@ -10,6 +10,7 @@ from meddx.dataset.open import Dataset
 from meddx.dataset.split import Split
 from meddx.dataset.testlog import times_opened
 from meddx.errors import MeddxError
+from meddx.predict.patterns import MOST_INPUTS
 from meddx.recipe import Recipe
 from meddx.record import Recorder
 from meddx.stages.console import Clock, working
@@ -44,6 +45,8 @@ def train(recipe: Recipe, *, log: Log, fresh: bool = False) -> list[StoragePath]
         with working("preparing the cases"):
             material = gather(recipe, dataset, {part: split.rows(part) for part in LEARN}, log=log)
         log("cases: " + ", ".join(f"{part} {len(material.parts[part].rows):,}" for part in LEARN))
+        if len(material.preparations.optional_names) > MOST_INPUTS:
+            log(f"more than {MOST_INPUTS} inputs may be missing: calibrated with each of them hidden alone, not with every set of them")
         for model in dict.fromkeys(model for _, model in todo):
             pages = [page for (_, one), page in todo.items() if one == model]
             _train_model(model, pages, wanted, material, (dataset, split), fresh=fresh, log=log)

@@ -42,6 +42,16 @@ def test_the_line_holds_the_mean_and_each_seed() -> None:
     assert "12 s a run" in found and found.endswith("test part opened 7 times.")
 
 
+def test_classes_that_count_are_told_one_by_one() -> None:
+    target = {"kind": "multiclass", "column": "y", "classes": ["a", "b", "c"]}
+    comparison = {**PAGE["comparison"], "classes": ["b"]}  # type: ignore[dict-item]
+    recipe = Recipe.model_validate({**PAGE, "target": target, "comparison": comparison})
+    models = {name: {"sensitivity": {"value": one}, "ppv": {"value": one / 2}} for name, one in (("network", 0.8), ("logistic", 0.6))}
+    found = verdict(0.8, "useful")
+    found.comparison["per_class"] = [{"class": "a", "models": {}}, {"class": "b", "models": models}]
+    assert "; b sensitivity / PPV 0.800 / 0.400, logistic 0.600 / 0.300;" in line(recipe, [[found]], 1.0, before=0)
+
+
 def test_folds_are_held_out_answers() -> None:
     recipe = Recipe.model_validate(PAGE)
     found = line(recipe, [[verdict(0.8, "useful", {"count": 25})]], 1.0, before=0)
