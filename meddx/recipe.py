@@ -77,8 +77,8 @@ class Recipe(yamlconf.Options):
             raise ValueError("inputs: name at least one")
         self._check_encoders()
         self._check_baselines()
-        self._check_comparison()
         self._check_several()
+        self._check_comparison()
         self._check_tags()
         if self.split.by == "site" and not self.case.site:
             raise ValueError("split.by site needs case.site")
@@ -135,12 +135,6 @@ class Recipe(yamlconf.Options):
         for name in self.comparison.primaries:
             if name not in self.target.of:
                 raise ValueError(f"comparison.primaries: there is no target {name!r}; targets: {', '.join(self.target.of) or 'one alone'}")
-        for page in self.questions:
-            named = {"best", *(one.label for one in page.baseline_options)}
-            if page.comparison.primary.against not in named:
-                what = f"{page.comparison.primary.against!r} does not answer a {page.target.kind} target"
-                where = f"comparison.primaries.{page.part}" if page.part else "comparison.primary"
-                raise ValueError(f"{where}.against: {what}; allowed: {', '.join(sorted(named))}")
         if self.target.of and self.split.folds is not None:
             raise ValueError("split.folds is for one target: give each target a page of its own, or use `parts`")
         if self.target.of and self.training.imbalance != "none":
@@ -155,13 +149,14 @@ class Recipe(yamlconf.Options):
 
     def _check_comparison(self) -> None:
         kinds = {"best", *(one.label for one in self.baseline_options)}
-        for primary in (self.comparison.primary, *self.comparison.primaries.values()):
-            if primary.against not in kinds:
-                raise ValueError(
-                    f"comparison.primary.against: {primary.against!r} is not a baseline of this page: {', '.join(sorted(kinds))}"
-                )
-            if primary.model not in (None, self.model.name, *kinds):
-                raise ValueError(f"comparison.primary.model: {primary.model!r} is not a model of this page")
+        for page in self.questions:
+            primary, named = page.comparison.primary, {"best", *(one.label for one in page.baseline_options)}
+            where, what = (f"primaries.{page.part}", f"the target {page.part}") if page.part else ("primary", "this page")
+            if primary.against not in named:
+                said = f"{primary.against!r} is not a baseline of {what}: {', '.join(sorted(named))}"
+                raise ValueError(f"comparison.{where}.against: {said}")
+            if primary.model not in (None, self.model.name, *named):
+                raise ValueError(f"comparison.{where}.model: {primary.model!r} is not a model of {what}")
         if self.model.name in kinds:
             raise ValueError(f"model.name: {self.model.name!r} is the name of a baseline")
         if self.threshold.goal == "macro_f1" and {one.kind for one in self.targets.values()} != {"multiclass"}:
@@ -260,10 +255,11 @@ class Recipe(yamlconf.Options):
 
     def _about(self, name: str, target: TargetOptions) -> Recipe:
         primary = self.comparison.primaries.get(name, self.comparison.primary)
-        classes = tuple(one for one in self.comparison.classes if one in target.classes)
-        comparison = self.comparison.model_copy(update={"primary": primary, "primaries": {}, "classes": classes})
+        counted, decided = (tuple(one for one in block.classes if one in target.classes) for block in (self.comparison, self.threshold))
+        comparison = self.comparison.model_copy(update={"primary": primary, "primaries": {}, "classes": counted})
+        threshold = self.threshold.model_copy(update={"classes": decided})
         baselines = None if self.baselines is None else tuple(one for one in self.baselines if one.fits(target.kind))
-        page = self.model_copy(update={"target": target, "comparison": comparison, "baselines": baselines})
+        page = self.model_copy(update={"target": target, "comparison": comparison, "threshold": threshold, "baselines": baselines})
         page._part, page._whole = name, self
         return page
 
@@ -287,7 +283,7 @@ class Recipe(yamlconf.Options):
                 source["labels"].pop("path")
         for one in page["inputs"].values():
             one.pop("pretrained", None)  # a path too; what lies there is in the fingerprint of a bundle
-        page["training"] = {key: one for key, one in page["training"].items() if key != "workers" and (key, one) != ("refit", False)}
+        page["training"].pop("workers")
         page["training"]["shards"] = self.training.n_shards
         return yamlconf.fingerprint({key: page[key] for key in (blocks or page)})
 

@@ -47,6 +47,11 @@ class Recorder:
         self._start = time.monotonic()
         self._started = datetime.now(UTC)
 
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return round(time.monotonic() - self._start, 3)
+
     def add_input(self, role: str, path: StoragePath | str, digest: str, **more: Any) -> None:
         self.inputs[role] = {"path": str(path), "digest": digest, **more}
 
@@ -62,7 +67,7 @@ class Recorder:
             **self.more,
             "versions": versions(),
             "started": self._started.isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - self._start, 3),
+            "seconds": self.seconds,
             "peak_memory_mb": round(peak / 1024),
             "made_by": getpass.getuser(),
             "machine": f"{platform.machine()} {platform.system()}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from meddx.errors import BundleError
-from meddx.inputs.options import EventsInput, ImageInput, InputOptions, SignalInput, TableInput, TextInput, TokensInput, VolumeInput
+from meddx.inputs.options import InputOptions, TableInput
 from meddx.inputs.types import Preparation, Prepared
 
 
@@ -63,38 +64,29 @@ class Preparations:
             raise BundleError("the state of the inputs is not readable", next_step="the bundle is damaged: build it again") from error
 
 
+# Imported where a kind is met: a bundle needs the libraries of its own inputs alone.
+_PREPARATIONS = {
+    "table": "meddx.inputs.table:TablePreparation",
+    "image": "meddx.inputs.image:ImagePreparation",
+    "volume": "meddx.inputs.volume:VolumePreparation",
+    "signal": "meddx.inputs.signal:SignalPreparation",
+    "events": "meddx.inputs.events:EventsPreparation",
+    "text": "meddx.inputs.text:TextPreparation",
+    "tokens": "meddx.inputs.tokens:TokensPreparation",
+}
+
+
+def _kind(kind: str) -> Any:
+    """The preparation of one kind of input."""
+    module, _, name = _PREPARATIONS[kind].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def _from_state(state: Mapping[str, Any]) -> Preparation:
-    """One input's preparation.  Each kind is imported where it is met: a bundle needs the libraries of its own inputs alone."""
-    match state["kind"]:
-        case "table":
-            from meddx.inputs.table import TablePreparation
-
-            return TablePreparation.from_state(state)
-        case "image":
-            from meddx.inputs.image import ImagePreparation
-
-            return ImagePreparation.from_state(state)
-        case "volume":
-            from meddx.inputs.volume import VolumePreparation
-
-            return VolumePreparation.from_state(state)
-        case "signal":
-            from meddx.inputs.signal import SignalPreparation
-
-            return SignalPreparation.from_state(state)
-        case "events":
-            from meddx.inputs.events import EventsPreparation
-
-            return EventsPreparation.from_state(state)
-        case "text":
-            from meddx.inputs.text import TextPreparation
-
-            return TextPreparation.from_state(state)
-        case "tokens":
-            from meddx.inputs.tokens import TokensPreparation
-
-            return TokensPreparation.from_state(state)
-    raise BundleError("the bundle has an input of a kind that this version does not know", next_step="update meddx, or build it again")
+    if state["kind"] not in _PREPARATIONS:
+        raise BundleError("the bundle has an input of a kind that this version does not know", next_step="update meddx, or build it again")
+    made: Preparation = _kind(state["kind"]).from_state(state)
+    return made
 
 
 def fit(inputs: Mapping[str, InputOptions], columns: Mapping[str, Sequence[str]], table: pa.Table) -> Preparations:
@@ -107,35 +99,9 @@ def fit(inputs: Mapping[str, InputOptions], columns: Mapping[str, Sequence[str]]
 
 
 def _fit(name: str, options: InputOptions, columns: Sequence[str], table: pa.Table) -> Preparation:
-    match options:
-        case TableInput():
-            from meddx.inputs.table import TablePreparation
-
-            return TablePreparation.fit(name, options, columns, table)
-        case ImageInput():
-            from meddx.inputs.image import ImagePreparation
-
-            return ImagePreparation.fit(name, options, table)
-        case VolumeInput():
-            from meddx.inputs.volume import VolumePreparation
-
-            return VolumePreparation.fit(name, options, table)
-        case SignalInput():
-            from meddx.inputs.signal import SignalPreparation
-
-            return SignalPreparation.fit(name, options, table)
-        case EventsInput():
-            from meddx.inputs.events import EventsPreparation
-
-            return EventsPreparation.fit(name, options, table)
-        case TextInput():
-            from meddx.inputs.text import TextPreparation
-
-            return TextPreparation.fit(name, options, table)
-        case TokensInput():
-            from meddx.inputs.tokens import TokensPreparation
-
-            return TokensPreparation.fit(name, options, table)
+    given = (columns, table) if isinstance(options, TableInput) else (table,)
+    made: Preparation = _kind(options.kind).fit(name, options, *given)
+    return made
 
 
 def merge_errors(prepared: Mapping[str, Prepared], optional: Collection[str] = ()) -> dict[int, str]:

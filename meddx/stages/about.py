@@ -92,7 +92,7 @@ def _publish(
         dataset_digest=told.dataset.digest,
         bundles=bundles,
         versions=record.versions(),
-        seconds=float(recorder.as_dict()["seconds"]),
+        seconds=recorder.seconds,
         opened=opened,
         counts=counts,
         split=how,

@@ -115,7 +115,8 @@ def for_target(recipe: Recipe, material: Material) -> Material:
     for part, one in material.parts.items():
         labels = next(own for name, _, own in questions(coder, one.labels) if name == recipe.part)
         keep = np.flatnonzero(labels.labelled)
-        prepared = {name: select(arrays, keep) for name, arrays in one.prepared.items()}
+        whole = len(keep) == len(one.rows)  # pictures are large: not copied where nothing is left out
+        prepared = one.prepared if whole else {name: select(arrays, keep) for name, arrays in one.prepared.items()}
         parts[part] = PartData(prepared, labels.take(keep), one.rows[keep], one.patients[keep])
     return Material(material.head["of"][recipe.part], material.columns, material.preparations, parts)
 

@@ -14,7 +14,7 @@ from meddx.predict.patterns import MOST_INPUTS
 from meddx.recipe import Recipe
 from meddx.record import Recorder
 from meddx.stages.console import Clock, working
-from meddx.stages.finish import finish
+from meddx.stages.finish import Fitted, finish
 from meddx.stages.fit import answering, fit_baseline, fit_network, start_digest
 from meddx.stages.folds import train_by_folds
 from meddx.stages.ingest import ingest
@@ -34,28 +34,23 @@ def train(recipe: Recipe, *, log: Log, fresh: bool = False) -> list[StoragePath]
     for message in split.messages:
         log(message)
     log(f"test part opened {_times(times_opened(dataset))}")
-    wanted = {(page.part, model): fingerprint_of(page, model, dataset, split) for page in recipe.questions for model in Run(page).models}
-    todo = {(page.part, model): page for page in recipe.questions for model in Run(page).models if fresh or not _made(page, model, wanted)}
-    for page in recipe.questions:
-        for model in (one for one in Run(page).models if (page.part, one) not in todo):
+    made_from = (dataset.digest, split.meta["parquet"], *_directories(recipe))
+    models = [(page, model) for page in recipe.questions for model in Run(page).models]
+    wanted = {(page.part, model): fingerprint_of(page, model, made_from) for page, model in models}
+    todo = [(page.part, model) for page, model in models if fresh or not _made(page, model, wanted)]
+    for page, model in models:
+        if (page.part, model) not in todo:
             log(f"{_called(page, model)}: trained already, nothing to do ({Run(page).bundle(model)})")
     if todo and split.folds is not None:
         train_by_folds(recipe, {model: wanted["", model] for _, model in todo}, dataset, split, fresh=fresh, log=log)
     elif todo:
-        with working("preparing the cases"):
-            material = gather(recipe, dataset, {part: split.rows(part) for part in LEARN}, log=log)
-        log("cases: " + ", ".join(f"{part} {len(material.parts[part].rows):,}" for part in LEARN))
-        if len(material.preparations.optional_names) > MOST_INPUTS:
-            log(f"more than {MOST_INPUTS} inputs may be missing: calibrated with each of them hidden alone, not with every set of them")
-        for model in dict.fromkeys(model for _, model in todo):
-            pages = [page for (_, one), page in todo.items() if one == model]
-            _train_model(model, pages, wanted, material, (dataset, split), fresh=fresh, log=log)
+        _train_by_parts(recipe, {key: wanted[key] for key in todo}, made_from, (dataset, split), fresh=fresh, log=log)
     log(f"trained {len(todo)} of {len(wanted)} models in {clock.seconds:.0f} s; {run.root / 'bundles'}")
-    return [Run(page).bundle(model) for page in recipe.questions for model in Run(page).models]
+    return [Run(page).bundle(model) for page, model in models]
 
 
-def fingerprint_of(recipe: Recipe, model: str, dataset: Dataset, split: Split) -> str:
-    """What a bundle was made from: the page's blocks that matter to it, the dataset and the split."""
+def fingerprint_of(recipe: Recipe, model: str, made_from: Sequence[Any]) -> str:
+    """What a bundle was made from: the page's blocks that matter to it, and `made_from`: the dataset, the split, local directories."""
     if model == recipe.model.name:
         start = start_digest(recipe.training)
         trained = recipe.whole.fingerprint(*TRAIN_BLOCKS)
@@ -63,12 +58,16 @@ def fingerprint_of(recipe: Recipe, model: str, dataset: Dataset, split: Split) -
     else:
         options = next(one for one in recipe.baseline_options if one.label == model)
         page = [recipe.fingerprint(*SPLIT_BLOCKS, "calibration", "threshold"), options.model_dump(mode="json"), recipe.training.seed]
-    made_from: list[Any] = [page, dataset.digest, split.meta["parquet"]]
-    if recipe.pretrained:  # its tokenizer makes the words of the baselines too
-        from meddx.inputs.pretrained import pretrained_digest
+    return yamlconf.fingerprint([page, *made_from])
 
-        made_from.append({name: pretrained_digest(place) for name, place in recipe.pretrained.items()})
-    return yamlconf.fingerprint(made_from)
+
+def _directories(recipe: Recipe) -> list[dict[str, str]]:
+    """What lies in the local directories that text inputs name: a tokenizer there makes the words of the baselines too."""
+    if not recipe.pretrained:
+        return []
+    from meddx.inputs.pretrained import pretrained_digest
+
+    return [{name: pretrained_digest(place) for name, place in recipe.pretrained.items()}]
 
 
 def _made(recipe: Recipe, model: str, wanted: Mapping[tuple[str, str], str]) -> bool:
@@ -82,37 +81,50 @@ def _made(recipe: Recipe, model: str, wanted: Mapping[tuple[str, str], str]) -> 
         return False
 
 
-def _train_model(
-    model: str,
-    pages: Sequence[Recipe],
+def _train_by_parts(
+    recipe: Recipe,
     wanted: Mapping[tuple[str, str], str],
-    material: Material,
-    made_from: tuple[Dataset, Split],
+    made_from: Sequence[Any],
+    learned_from: tuple[Dataset, Split],
     *,
     fresh: bool,
     log: Log,
 ) -> None:
-    """One model of each question in `pages`; the questions of one page share one training of the network."""
-    dataset, split = made_from
-    whole, shared = pages[0].whole, None
-    if model == whole.model.name:
-        mark = fingerprint_of(whole, model, dataset, split)
-        shared = fit_network(whole, material, whole.training, Run(whole).training / mark, mark, fresh=fresh, log=log)
-    for page in pages:
-        clock, recorder = Clock(), Recorder("train", wanted[page.part, model])
+    """The bundles of `wanted`: (target, model) to fingerprint.  Everything is fitted on train, and one network answers all targets."""
+    with working("preparing the cases"):
+        material = gather(recipe, learned_from[0], {part: learned_from[1].rows(part) for part in LEARN}, log=log)
+    log("cases: " + ", ".join(f"{part} {len(material.parts[part].rows):,}" for part in LEARN))
+    if len(material.preparations.optional_names) > MOST_INPUTS:
+        log(f"more than {MOST_INPUTS} inputs may be missing: calibrated with each of them hidden alone, not with every set of them")
+    network, shared = recipe.model.name, None
+    recorders = {part: Recorder("train", wanted[part, model]) for part, model in wanted if model == network}
+    if recorders:  # one training for all targets of the page
+        mark = fingerprint_of(recipe, network, made_from)
+        shared = fit_network(recipe, material, recipe.training, Run(recipe).training / mark, mark, fresh=fresh, log=log)
+    for page in recipe.questions:
         own = for_target(page, material)
-        if shared is None:
-            with working(f"fitting {_called(page, model)}"):
-                fitted = fit_baseline(page, model, own)
-        else:
-            fitted = answering(shared, material.head, page.part)
-        about = about_of(page, model, wanted[page.part, model], dataset, split, own)
-        digest, measured = finish(page, model, fitted, own, Run(page).bundle(model), about)
-        recorder.add_input("dataset", Run(page).dataset, dataset.digest)
-        recorder.counts = {part: len(own.parts[part].rows) for part in LEARN}
-        recorder.more = {"bundle": digest, "model": model, "validate": measured, "history": fitted.history}
-        recorder.write(Run(page).bundle(model))
-        log(f"{_called(page, model)}: validate {_numbers(measured)}; {clock.seconds:.1f} s; bundle {digest}")
+        for model in (model for part, model in wanted if part == page.part):
+            if shared is not None and model == network:
+                recorder, fitted = recorders[page.part], answering(shared, material.head, page.part)
+            else:
+                recorder = Recorder("train", wanted[page.part, model])
+                with working(f"fitting {_called(page, model)}"):
+                    fitted = fit_baseline(page, model, own)
+            _make_bundle(page, model, fitted, own, learned_from, recorder, log=log)
+
+
+def _make_bundle(
+    page: Recipe, model: str, fitted: Fitted, material: Material, made_from: tuple[Dataset, Split], recorder: Recorder, *, log: Log
+) -> None:
+    """Calibrate, measure on validate, write; `recorder` has run since before the model was fitted."""
+    run = Run(page)
+    about = about_of(page, model, recorder.fingerprint, *made_from, material)
+    digest, measured = finish(page, model, fitted, material, run.bundle(model), about)
+    recorder.add_input("dataset", run.dataset, made_from[0].digest)
+    recorder.counts = {part: len(material.parts[part].rows) for part in LEARN}
+    recorder.more = {"bundle": digest, "model": model, "validate": measured, "history": fitted.history}
+    recorder.write(run.bundle(model))
+    log(f"{_called(page, model)}: validate {_numbers(measured)}; {recorder.seconds:.1f} s; bundle {digest}")
 
 
 def _called(recipe: Recipe, model: str) -> str:

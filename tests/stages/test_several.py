@@ -112,6 +112,13 @@ def test_nothing_is_done_twice(finished: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.slow
+def test_the_records_seconds_hold_the_training(finished: Path) -> None:
+    for name in TARGETS:
+        record = json.loads((finished / "run/bundles" / name / "network/record.json").read_text())
+        assert record["history"] and record["seconds"] >= record["history"][-1]["seconds"] > 0
+
+
+@pytest.mark.slow
 def test_scoring_a_page_names_the_bundles(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", str(finished / "page.yaml")]) == 2
     assert "bundles/died/network" in capsys.readouterr().err
