@@ -124,8 +124,11 @@ class Recipe(yamlconf.Options):
         twice = {label for label in labels if labels.count(label) > 1}
         if twice:
             raise ValueError(f"baselines: {sorted(twice)[0]!r} stands twice: give each its own `name`")
-        for one in self.baselines or ():
-            if not any(one.fits(target.kind) for target in self.targets.values()):
+        beside, kinds = self.model.beside, [one.kind for one in self.targets.values()]
+        if beside and (beside.kind in ("prevalence", "dictionary") or not all(map(beside.fits, kinds))):
+            raise ValueError(f"model.beside: {beside.kind} does not answer a target of kind {self.target.kind} with a network")
+        for one in (*(self.baselines or ()), *([beside] if beside else [])):
+            if not any(map(one.fits, kinds)):
                 raise ValueError(f"baselines: {one.label} does not answer a target of kind {self.target.kind}")
             for name in one.inputs:
                 if name not in self.inputs:

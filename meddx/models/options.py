@@ -77,18 +77,6 @@ class FusionOptions(Options):
     width: int = Field(64, ge=4, description="gated, attention: features that each input is brought to")
 
 
-class ModelOptions(Options):
-    """{input: encoder} -> fusion -> head.  One input is a fusion of one."""
-
-    name: str = Field("network", pattern=r"^[a-z][a-z0-9_-]*$", description="the model's name on the page and in folders")
-    encoders: dict[str, Annotated[EncoderOptions, BeforeValidator(_by_name)]] = Field(
-        {}, description="input: network; default mlp for tables, cnn for images"
-    )
-    fusion: Annotated[FusionOptions, BeforeValidator(_by_name)] = Field(FusionOptions(), description="how inputs are joined")
-    hidden: int = Field(128, ge=1, description="units of the dense layer before the answer")
-    dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the answer")
-
-
 class BaselineOptions(Options):
     """A scikit-learn model on the same parts, on plain features (pixels, TF-IDF, summary statistics).  `prevalence` is always there."""
 
@@ -114,3 +102,18 @@ class BaselineOptions(Options):
 
 
 Baseline = Annotated[BaselineOptions, BeforeValidator(_by_name)]
+
+
+class ModelOptions(Options):
+    """{input: encoder} -> fusion -> head.  One input is a fusion of one."""
+
+    name: str = Field("network", pattern=r"^[a-z][a-z0-9_-]*$", description="the model's name on the page and in folders")
+    encoders: dict[str, Annotated[EncoderOptions, BeforeValidator(_by_name)]] = Field(
+        {}, description="input: network; default mlp for tables, cnn for images"
+    )
+    fusion: Annotated[FusionOptions, BeforeValidator(_by_name)] = Field(FusionOptions(), description="how inputs are joined")
+    hidden: int = Field(128, ge=1, description="units of the dense layer before the answer")
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the answer")
+    beside: Baseline | None = Field(
+        None, description="a baseline that answers with the network: the mean of their logits; it is fitted on the same cases"
+    )

@@ -2,7 +2,7 @@
 
     bundle.json          name, head, inputs and their fitted state, columns needed, calibration, threshold, cohort, target
     weights.safetensors  a network's weights, or
-    model.skops          a baseline
+    model.skops          a baseline; both, where a network answers with a baseline beside it
     digests.json         SHA-256 of each of them: checked before anything is parsed
 
 No file runs code when it is opened.  `record.json` of the stage that made it may stand beside them and is never read here.
@@ -26,7 +26,7 @@ from meddx.inputs.prepare import Preparations
 from meddx.inputs.types import Prepared
 from meddx.predict import outcome
 from meddx.predict.calibrate import n_logits
-from meddx.predict.engine import EnginePlan, estimator_logits, network_features, plan_for, rows_at_once, select
+from meddx.predict.engine import EnginePlan, both_logits, estimator_logits, network_features, plan_for, rows_at_once, select
 from meddx.predict.estimators import MODEL, EstimatorParts, dump_estimator, load_estimator
 from meddx.predict.files import publish, read_files
 from meddx.predict.manifest import (
@@ -71,7 +71,7 @@ class Bundle:
     """A loaded bundle.  `Bundle.load(path).predict(rows)` is all that is needed; no labels, no Ray.
 
     `digest`: 16 hex digits that name exactly these bytes; `head`: {"kind", "classes"}, of a regression also "mean" and "std";
-    `plan`: how forwards run.
+    `plan`: how forwards run; `beside`: the baseline that answers with the network.
     """
 
     page: Manifest
@@ -79,6 +79,7 @@ class Bundle:
     preparations: Preparations
     predictor: Any
     plan: EnginePlan
+    beside: Any = None
 
     @classmethod
     def load(cls, path: str | Path | StoragePath, *, allow_code: bool = False) -> Bundle:
@@ -141,9 +142,13 @@ class Bundle:
 
     def _features(self, prepared: Mapping[str, Prepared], *, embed: bool) -> tuple[Floats, NDArray[np.float32]]:
         if self.page.kind == "network":
-            return network_features(self.predictor, prepared, self.plan, self.page.predictor.get("offset"), embed=embed)
-        logits = estimator_logits(self.predictor, self.head, self.preparations.specs(), prepared, self.plan)
+            found = network_features(self.predictor, prepared, self.plan, self.page.predictor.get("offset"), embed=embed)
+            return found if self.beside is None else (both_logits(found[0], self._of_baseline(self.beside, prepared)), found[1])
+        logits = self._of_baseline(self.predictor, prepared)
         return logits, np.zeros((len(logits), 0), np.float32)
+
+    def _of_baseline(self, estimator: Any, prepared: Mapping[str, Prepared]) -> Floats:
+        return estimator_logits(estimator, self.head, self.preparations.specs(), prepared, self.plan)
 
     def predict(
         self,
@@ -232,6 +237,7 @@ def write_bundle(
     published, so a bundle that stands can be loaded.  Raises OutputError where another bundle stands, unless `replace`.
     """
     kind = "network" if isinstance(predictor, NetworkParts) else "estimator"
+    beside = predictor.beside if isinstance(predictor, NetworkParts) else None
     page = Manifest(
         name=name,
         kind=kind,
@@ -244,7 +250,7 @@ def write_bundle(
         cohort=cohort,
         target=dict(target),
         about=dict(about),
-        versions=versions_for(kind),
+        versions=versions_for([kind] if beside is None else [kind, "estimator"]),
     )
     files = {MANIFEST: dump_manifest(page), **_content(predictor)}
     _open(files, "", allow_code=True)  # the code of an own encoder has just been trained
@@ -259,7 +265,8 @@ def _joined(files: Mapping[str, bytes], extra: Mapping[str, bytes]) -> dict[str,
 
 def _content(predictor: NetworkParts | EstimatorParts) -> dict[str, bytes]:
     if isinstance(predictor, NetworkParts):
-        return {WEIGHTS: dump_weights(predictor.weights)}
+        beside = {} if predictor.beside is None else {MODEL: dump_estimator(predictor.beside)}
+        return {WEIGHTS: dump_weights(predictor.weights), **beside}
     return {MODEL: dump_estimator(predictor.estimator)}
 
 
@@ -267,17 +274,18 @@ def _open(files: Mapping[str, bytes], digest: str, allow_code: bool) -> Bundle:
     if MANIFEST not in files:
         raise BundleError("the bundle has no bundle.json", MANIFEST, "make the bundle again")
     page = parse_manifest(files[MANIFEST])
-    needed = WEIGHTS if page.kind == "network" else MODEL
-    if needed not in files:
-        raise BundleError(f"the bundle has no {needed}", needed, "make the bundle again")
+    needed = [MODEL] if page.kind == "estimator" else [WEIGHTS, *([MODEL] if page.predictor["options"].get("beside") else [])]
+    if missing := [name for name in needed if name not in files]:
+        raise BundleError(f"the bundle has no {missing[0]}", missing[0], "make the bundle again")
     preparations = Preparations.from_state(page.inputs)
     check_columns(page, preparations)
     check_patterns(page.calibration, {one.name: one.optional for one in preparations.inputs})
     if page.head.kind == "tags":
         words_input(page.head.page, preparations.specs())
-    if page.kind == "network":
-        check_offset(page.predictor, n_logits(page.head.page))
-        predictor = load_network(files[needed], page.predictor, preparations.specs(), page.head.page, allow_code=allow_code)
-    else:
-        predictor = load_estimator(files[needed])
-    return Bundle(page, digest, preparations, predictor, plan_for(preparations.specs()))
+    plan = plan_for(preparations.specs())
+    beside = load_estimator(files[MODEL]) if MODEL in needed else None
+    if page.kind == "estimator":
+        return Bundle(page, digest, preparations, beside, plan)
+    check_offset(page.predictor, n_logits(page.head.page))
+    predictor = load_network(files[WEIGHTS], page.predictor, preparations.specs(), page.head.page, allow_code=allow_code)
+    return Bundle(page, digest, preparations, predictor, plan, beside)

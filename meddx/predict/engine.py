@@ -147,6 +147,15 @@ def estimator_logits(
         ])  # fmt: skip
 
 
+def both_logits(network: Floats, beside: Floats) -> Floats:
+    """The mean of a network's logits [n, k], its offset added, and those of the baseline beside it.
+
+    A geometric mean of the two probabilities, normalised (Genest and Zidek, "Combining probability distributions", Statistical
+    Science 1 (1986) 114: the logarithmic opinion pool); calibration, fitted on this mean, settles its slope.
+    """
+    return (network + beside) / 2
+
+
 def batches(prepared: Mapping[str, Prepared], rows: int) -> Iterator[tuple[dict[str, Prepared], int]]:
     """(exactly `rows` rows, how many of them count): the last batch is filled up with the first row of all."""
     total = len(next(iter(prepared.values())).present)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, TypeGuard
 
 from pydantic import Field, ValidationError, model_validator
@@ -152,12 +153,12 @@ def _fields(spec: dict[str, Any], state: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(name) for name in fields if name is not None)
 
 
-def versions_for(kind: str) -> dict[str, str]:
-    """The versions that matter to a bundle of this kind."""
+def versions_for(kinds: Sequence[str]) -> dict[str, str]:
+    """The versions that matter to a bundle with predictors of these kinds."""
     from meddx import __version__
 
     known = {"meddx": __version__, **versions()}
-    return {name: known[name] for name in PACKAGES[kind] if name in known}
+    return {name: known[name] for kind in kinds for name in PACKAGES[kind] if name in known}
 
 
 def dump_manifest(manifest: Manifest) -> bytes:

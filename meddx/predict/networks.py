@@ -21,12 +21,14 @@ class NetworkParts:
     """What makes a network: `model_options` and `encoders` as JSON, `weights` as `state_dict` gives them.
 
     `offset`: a number a logit, added to what the network says: it undoes exactly what class weights or balanced sampling did.
+    `beside`: the fitted baseline of `model_options["beside"]`, whose logits are averaged with the network's.
     """
 
     model_options: dict[str, Any]
     encoders: dict[str, Any]
     weights: dict[str, Tensor]
     offset: list[float] | None = None
+    beside: Any = None
 
     @property
     def page(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from meddx.dataset.target import Labels
 
 Floats = NDArray[np.float64]
+EVEN = 0.5
 REPORTED = 0.95  # confidence of the bounds in the bundle where the recipe asks for none
 
 
@@ -100,18 +101,22 @@ def choose_threshold(options: ThresholdOptions, probabilities: NDArray[Any], lab
     """The threshold for `options.goal`, as JSON; a case is positive when its probability >= `value`.
 
     youden: max sensitivity + specificity - 1 (Youden, Cancer 3 (1950) 32); f1: max harmonic mean of sensitivity and PPV;
-    balance: max of min(sensitivity, PPV).  `sensitivity >= x` takes the highest specificity among the thresholds that meet
-    it, `specificity >= x` and `ppv >= x` the highest sensitivity.  With `confidence` the Clopper-Pearson lower bound must
-    meet x.  Of equally good thresholds the lowest, which misses fewer.  Raises DataError, naming the best reachable value.
+    balance: max of min(sensitivity, PPV); likeliest: 0.5, which errs least often where probabilities are right.
+    `sensitivity >= x` takes the highest specificity among the thresholds that meet it, `specificity >= x` and `ppv >= x` the
+    highest sensitivity.  With `confidence` the Clopper-Pearson lower bound must meet x.  Of equally good thresholds the lowest,
+    which misses fewer.  Raises DataError, naming the best reachable value.
     """
     found = candidates(probabilities, labels)
     matched = GOAL.match(options.goal)
     if matched is None or options.goal == adjust.GOAL:
         raise DataError(f"the goal {options.goal!r} is not one of yes and no", "threshold.goal")
     quantity, least = matched.group(2), matched.group(3)
-    place = _best(_worth(found, options.goal)) if quantity is None else _meeting(found, quantity, float(least), options)
+    if options.goal == "likeliest":
+        place = int(np.argmax(found.true + found.false == np.count_nonzero(np.asarray(probabilities) >= EVEN)))
+    else:
+        place = _best(_worth(found, options.goal)) if quantity is None else _meeting(found, quantity, float(least), options)
     return {
-        "value": float(found.values[place]),
+        "value": EVEN if options.goal == "likeliest" else float(found.values[place]),
         "goal": options.goal,
         "confidence": options.confidence,
         "reached": _reached(found, place, options.confidence or REPORTED),

@@ -97,7 +97,7 @@ def _publish(
         counts=counts,
         split=how,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=(*told.split.messages, *_patient_notes(run), *notes),
+        notes=(*told.split.messages, *_patient_notes(run), *_model_notes(run), *notes),
         command=f"meddx compare <{run.recipe.name}.yaml>",
     )
     page = write_page(comparison, about, run.comparison)
@@ -115,6 +115,13 @@ def _patient_notes(run: Run) -> list[str]:
     return [
         f"Which cases belong to one patient is not known ({patient.unknown}): intervals may be too narrow, and parts may share patients."
     ]
+
+
+def _model_notes(run: Run) -> list[str]:
+    model = run.recipe.model
+    if model.beside is None:
+        return []
+    return [f"{model.name}: a network and a {model.beside.kind} model that answer together: the mean of their log-odds, then calibrated."]
 
 
 def _counts(dataset: Dataset, split: Split, predictions: pa.Table) -> Counts:

@@ -19,7 +19,7 @@ from meddx.inputs.types import Prepared
 from meddx.models.heads import make_head
 from meddx.models.options import EncoderOptions, ModelOptions
 from meddx.predict.bundle import write_bundle
-from meddx.predict.engine import estimator_logits, network_logits, plan_for
+from meddx.predict.engine import both_logits, estimator_logits, network_logits, plan_for
 from meddx.predict.estimators import EstimatorParts
 from meddx.predict.networks import NetworkParts
 from meddx.predict.options import ThresholdOptions
@@ -122,14 +122,20 @@ def _forward(parts: NetworkParts | EstimatorParts, material: Material) -> Callab
     """What makes logits of prepared cases."""
     specs = material.preparations.specs()
     plan = plan_for(specs)
+
+    def of_baseline(estimator: Any, prepared: Mapping[str, Prepared]) -> np.ndarray:
+        return estimator_logits(estimator, material.head, specs, prepared, plan)
+
     if isinstance(parts, EstimatorParts):
-        return lambda prepared: estimator_logits(parts.estimator, material.head, specs, prepared, plan)
+        return lambda prepared: of_baseline(parts.estimator, prepared)
     from meddx.models.build import build_model
 
     encoders = {name: EncoderOptions.model_validate(one) for name, one in parts.encoders.items()}
     model = build_model(ModelOptions.model_validate(parts.model_options), encoders, specs, material.head)
     model.load_state_dict(parts.weights)
-    return lambda prepared: network_logits(model, prepared, plan, parts.offset)
+    if parts.beside is None:
+        return lambda prepared: network_logits(model, prepared, plan, parts.offset)
+    return lambda prepared: both_logits(network_logits(model, prepared, plan, parts.offset), of_baseline(parts.beside, prepared))
 
 
 def measure(head: Mapping[str, Any], tuned: Tuned, said: Logits, labels: Labels) -> dict[str, float]:

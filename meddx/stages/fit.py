@@ -11,6 +11,7 @@ import numpy as np
 
 from meddx import cluster
 from meddx.errors import RecipeError
+from meddx.models.options import BaselineOptions
 from meddx.predict.estimators import EstimatorParts
 from meddx.predict.networks import NetworkParts
 from meddx.recipe import Recipe
@@ -67,17 +68,27 @@ def answering(shared: Fitted, head: Mapping[str, Any], target: str) -> Fitted:
     return replace(shared, parts=replace(parts, weights=weights_of(several, target, parts.weights)))
 
 
+def with_beside(recipe: Recipe, fitted: Fitted, material: Material) -> Fitted:
+    """The network with the baseline of `model.beside`, fitted on `train` alone; without one, itself."""
+    if recipe.model.beside is None:
+        return fitted
+    assert isinstance(fitted.parts, NetworkParts)
+    return replace(fitted, parts=replace(fitted.parts, beside=_fit_estimator(recipe, recipe.model.beside, material)))
+
+
 def fit_baseline(recipe: Recipe, model: str, material: Material) -> Fitted:
     """One of the page's baselines, fitted on `train` alone."""
+    options = next(one for one in recipe.baseline_options if one.label == model)
+    return Fitted(EstimatorParts(options.kind, _fit_estimator(recipe, options, material)))
+
+
+def _fit_estimator(recipe: Recipe, options: BaselineOptions, material: Material) -> Any:
     from meddx.models import baselines
 
-    options = next(one for one in recipe.baseline_options if one.label == model)
-    part = material.parts["train"]
-    specs = material.preparations.specs()
-    estimator = baselines.fit_baseline(
+    part, specs = material.parts["train"], material.preparations.specs()
+    return baselines.fit_baseline(
         options, specs, part.prepared, part.labels, material.head, seed=recipe.training.seed, groups=part.patients
     )
-    return Fitted(EstimatorParts(options.kind, estimator))
 
 
 def start_digest(options: TrainingOptions) -> str | None:

@@ -19,7 +19,7 @@ from meddx.recipe import Recipe
 from meddx.record import Recorder
 from meddx.stages.console import Clock, working
 from meddx.stages.finish import Fitted, Logits, Tuned, logits_of, measure, tune, write
-from meddx.stages.fit import fit_baseline, fit_network
+from meddx.stages.fit import fit_baseline, fit_network, with_beside
 from meddx.stages.material import Material, about_of, gather, together
 from meddx.stages.run import Log, Run
 from meddx.stages.turns import Said, Turn, keep, kept, turns_of
@@ -104,7 +104,8 @@ def _run_turn(recipe: Recipe, dataset: Dataset, turn: Turn, todo: Mapping[str, s
 def _fit(recipe: Recipe, model: str, material: Material, options: TrainingOptions, mark: str, *, fresh: bool, log: Log) -> Fitted:
     if model != recipe.model.name:
         return fit_baseline(recipe, model, material)
-    return fit_network(recipe, material, options, Run(recipe).training / mark, mark, fresh=fresh, log=log)
+    fitted = fit_network(recipe, material, options, Run(recipe).training / mark, mark, fresh=fresh, log=log)
+    return with_beside(recipe, fitted, material)
 
 
 def _for_epochs(training: TrainingOptions, epochs: int | None) -> TrainingOptions:

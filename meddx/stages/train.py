@@ -15,7 +15,7 @@ from meddx.recipe import Recipe
 from meddx.record import Recorder
 from meddx.stages.console import Clock, working
 from meddx.stages.finish import Fitted, finish
-from meddx.stages.fit import answering, fit_baseline, fit_network, start_digest
+from meddx.stages.fit import answering, fit_baseline, fit_network, start_digest, with_beside
 from meddx.stages.folds import train_by_folds
 from meddx.stages.ingest import ingest
 from meddx.stages.material import LEARN, Material, about_of, for_target, gather
@@ -105,7 +105,8 @@ def _train_by_parts(
         own = for_target(page, material)
         for model in (model for part, model in wanted if part == page.part):
             if shared is not None and model == network:
-                recorder, fitted = recorders[page.part], answering(shared, material.head, page.part)
+                recorder = recorders[page.part]
+                fitted = with_beside(page, answering(shared, material.head, page.part), own)
             else:
                 recorder = Recorder("train", wanted[page.part, model])
                 with working(f"fitting {_called(page, model)}"):

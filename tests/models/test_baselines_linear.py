@@ -9,6 +9,7 @@ from scipy import sparse
 
 from meddx.models.features import Features
 from meddx.models.linear import Span, best_columns, logistic, matrix, plain_table, ridge
+from meddx.models.search import log_loss, splits
 
 
 def wide(rows: int = 60, columns: int = 3000, seed: int = 0) -> tuple[Features, np.ndarray]:
@@ -36,6 +37,26 @@ def test_the_fit_in_the_span_is_the_fit_on_the_wide_rows() -> None:
     for make in (lambda: LogisticRegression(C=0.1, tol=1e-10, max_iter=5000), lambda: Ridge(alpha=3.0)):
         np.testing.assert_allclose(span.weights(make().fit(rows, labels).coef_).ravel(), make().fit(ready, labels).coef_.ravel(), atol=1e-6)
     np.testing.assert_allclose(Span.of(sparse.csr_matrix(ready))[0].rows(sparse.csr_matrix(ready)) ** 2, rows**2, atol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_on_wide_rows_the_search_compares_finished_fits(seed: int) -> None:
+    """Separable rows: a warm start that stops at the usual tolerance looks better than what its penalty really gives."""
+    from sklearn.linear_model import LogisticRegression
+
+    features, labels = wide(50, 400, seed)
+    labels = np.where(np.arange(50) % 9 == 0, 1 - labels, labels)  # some answers are wrong, so weak penalties cost something
+    grid, losses = np.logspace(-3.5, 1.5, 6), np.zeros(6)
+    for fit, held in splits(labels, None, 0, features.width):
+        centre = features.dense[fit].mean(0)
+        for place, strength in enumerate(grid):
+            model = LogisticRegression(C=strength, tol=1e-10, max_iter=20_000).fit(features.dense[fit] - centre, labels[fit])
+            losses[place] += log_loss(model.predict_proba(features.dense[held] - centre), labels[held])
+    chosen = logistic(features, labels, 6, 0, None).named_steps["logistic"]
+    assert chosen.C == pytest.approx(grid[losses.argmin()])
+    ready = features.dense.astype(np.float64) - features.dense.mean(0)
+    exact = LogisticRegression(C=chosen.C, tol=1e-10, max_iter=20_000).fit(ready, labels)
+    np.testing.assert_allclose(chosen.coef_, exact.coef_, atol=1e-5)
 
 
 def test_thousands_of_columns_are_fast_and_give_plain_weights() -> None:

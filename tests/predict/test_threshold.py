@@ -43,6 +43,16 @@ def every_cut(scores: np.ndarray, truth: np.ndarray) -> list[dict[str, Fraction]
     return found
 
 
+@given(cases=CASES)
+def test_likeliest_says_yes_from_one_half_on(cases: list[tuple[int, bool]]) -> None:
+    scores, truth = arrays_of(cases)
+    found = choose_threshold(ThresholdOptions(goal="likeliest"), scores, truth)
+    yes = scores >= found["value"]
+    assert found["value"] == 0.5 and (yes == (scores >= 0.5)).all()
+    reached = found["reached"]["ppv"]
+    assert (reached["hits"], reached["of"]) == (int(truth[yes].sum()), int(yes.sum()))
+
+
 @settings(max_examples=150, deadline=None)
 @given(cases=CASES, goal=st.sampled_from(["youden", "f1", "balance"]))
 def test_best_of_all_cuts_and_the_lowest_of_equals(cases: list[tuple[int, bool]], goal: str) -> None:
