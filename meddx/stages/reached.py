@@ -31,9 +31,10 @@ MORE = 2  # numbers of `also` that the line has beside the verdict's
 def runs(page: Path, overrides: Sequence[str], seeds: Sequence[int] = SEEDS) -> tuple[Recipe, list[list[Verdict]], float]:
     """(the page, verdicts of each seed, mean seconds of a run from raw file to page); every run starts anew."""
     found, seconds, recipe = [], [], load(page, overrides)
+    place = f"runs/reached/{page.stem}-{recipe.fingerprint()[:6]}"  # a changed page has another split
     for seed in seeds:
         start = time.perf_counter()
-        recipe = load(page, [f"training.seed={seed}", f"out=runs/reached/{page.stem}-{seed}", *overrides])
+        recipe = load(page, [f"training.seed={seed}", f"out={place}-{seed}", *overrides])
         train(recipe, log=Console(), fresh=True)
         found.append(compare_all(recipe, log=Console(), question=question(page)))
         seconds.append(time.perf_counter() - start)
