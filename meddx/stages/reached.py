@@ -22,7 +22,7 @@ from meddx.stages.compare import Verdict, compare_all, question
 from meddx.stages.train import train
 
 SEEDS = (0, 1, 2)
-OPENED = re.compile(r"opened (\d+) times")
+OPENED = re.compile(r"opened[\s#]+(\d+)[\s#]+times")  # the line may break there
 LINE = re.compile(r"^# Reaches:.*?(?=^#  ? ?meddx )", re.DOTALL | re.MULTILINE)
 WIDTH = 138
 MORE = 2  # numbers of `also` that the line has beside the verdict's
@@ -89,14 +89,20 @@ def write(page: Path, said: str) -> None:
     page.write_text(LINE.sub(lambda _: wrapped, text, count=1))
 
 
+def opened_before(page: Path) -> int:
+    """How often the test part was opened, as the header says."""
+    known = LINE.search(page.read_text())
+    said = OPENED.search(known.group(0)) if known else None
+    return int(said.group(1)) if said else 0
+
+
 def main(arguments: Sequence[str]) -> None:
     overrides = [one for one in arguments if "=" in one]
     for name in (one for one in arguments if "=" not in one):
         page = Path(name)
-        known = LINE.search(page.read_text())
-        before = OPENED.search(known.group(0)) if known else None
+        before = opened_before(page)
         recipe, verdicts, seconds = runs(page, overrides)
-        write(page, line(recipe, verdicts, seconds, int(before.group(1)) if before else 0))
+        write(page, line(recipe, verdicts, seconds, before))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from meddx.recipe import Recipe
 from meddx.stages.compare import Verdict, question
 from meddx.stages.docs import recipes_table
-from meddx.stages.reached import line, write
+from meddx.stages.reached import line, opened_before, write
 from meddx.storage import StoragePath
 
 PAGE = {
@@ -66,6 +66,15 @@ def test_the_line_takes_the_old_ones_place(tmp_path: Path, old: str) -> None:
     text = page.read_text()
     assert "AUROC" not in text and text.count("Reaches:") == 1 and "#   meddx train page.yaml --compare\nname: page\n" in text
     assert all(len(one) <= 140 for one in text.splitlines())
+
+
+@pytest.mark.parametrize("words", range(20))
+def test_what_was_opened_before_is_read_wherever_the_line_breaks(tmp_path: Path, words: int) -> None:
+    page = tmp_path / "page.yaml"
+    page.write_text("# Reaches: ?\n#   meddx train page.yaml\nname: page\n")
+    assert opened_before(page) == 0
+    write(page, f"{'four ' * (20 + words)}test part opened 12 times.")
+    assert opened_before(page) == 12
 
 
 def test_the_readme_shows_a_line_that_is_wrapped(tmp_path: Path) -> None:
