@@ -274,7 +274,7 @@ def _open(files: Mapping[str, bytes], digest: str, allow_code: bool) -> Bundle:
     if MANIFEST not in files:
         raise BundleError("the bundle has no bundle.json", MANIFEST, "make the bundle again")
     page = parse_manifest(files[MANIFEST])
-    needed = [MODEL] if page.kind == "estimator" else [WEIGHTS, *([MODEL] if page.predictor["options"].get("beside") else [])]
+    needed = [MODEL] if page.kind == "estimator" else [WEIGHTS, *([MODEL] if page.predictor.get("options", {}).get("beside") else [])]
     if missing := [name for name in needed if name not in files]:
         raise BundleError(f"the bundle has no {missing[0]}", missing[0], "make the bundle again")
     preparations = Preparations.from_state(page.inputs)
