@@ -4,13 +4,13 @@ PYTHON ?= $(firstword $(foreach one,python3 python3.13 python3.12 python3.11,$(i
   'import sys; print("yes" if sys.version_info >= (3, 11) else "")' 2>/dev/null),$(one))))
 BIN := .venv/bin
 
-.PHONY: demo test check docs clean
+.PHONY: demo test check soak docs clean
 
 demo: .venv/installed
 	$(BIN)/python jobs/demo.py
 
 test: .venv/tested-with
-	$(BIN)/python -m pytest --cov=meddx --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov=meddx --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 check: .venv/tested-with
 	$(BIN)/ruff check .
@@ -18,6 +18,10 @@ check: .venv/tested-with
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -m "not ray and not slow"
+
+# Faults that are too long for every commit; the result is written into tests/soak/RESULTS.md.  About half an hour.
+soak: .venv/tested-with
+	MEDDX_SOAK=1 $(BIN)/python -m pytest -q tests/soak
 
 docs: .venv/installed
 	$(BIN)/python -m meddx.stages.docs

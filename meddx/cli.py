@@ -97,19 +97,28 @@ def train(
 
 @app.command()
 def score(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="a bundle, or a recipe: then its network and its dataset")],
-    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="a dataset, or a folder of Parquet files with a case_id")] = None,
-    out: Annotated[str | None, typer.Option(help="the folder of the predictions")] = None,
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="a bundle, or a recipe: its network and dataset; for --status, --verify DIR is enough")
+    ],
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help="a dataset, Parquet with a case_id, or a folder of pictures")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="the folder of the predictions; {date} in DATA and here is today, {date-1} yesterday")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="0: in this process; N: that many Ray actors")] = 0,
-    check: Annotated[bool, typer.Option("--check", help="say what would be done, and do nothing")] = False,
+    check: Annotated[bool, typer.Option("--check", help="say what would be done, what it takes and what it costs")] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="--check, with the rate measured: score for a minute, and keep nothing")] = False,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="of an hour of one worker, or of this machine: what does the night cost?")
+    ] = None,
     status: Annotated[bool, typer.Option("--status", help="say how far it is")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="read every part back and prove the books")] = False,
+    update: Annotated[bool, typer.Option("--update", help="take up files that changed or vanished since the plan")] = False,
 ) -> None:
     """Score every row of DATA exactly once; run the same command again to go on after a stop."""
     from meddx.stages.score import score_command
 
-    look = next((name for name, asked in (("check", check), ("status", status), ("verify", verify)) if asked), None)
-    score_command(bundle, data, out, workers=workers, look=look, log=Console())
+    look = next((name for name, asked in (("probe", probe), ("check", check), ("status", status), ("verify", verify)) if asked), None)
+    score_command(bundle, data, out, workers=workers, look=look, log=Console(), update=update, price=price)
 
 
 @app.command()

@@ -25,7 +25,18 @@ ENVIRONMENT = {
     # OpenMP threads wait for each other by spinning; where anything else wants their cores (Ray's own processes do), a step then
     # took 20 times as long.  Short spins cost 8 % on an idle machine.  Read when libgomp is loaded: with Ray, by the workers.
     "GOMP_SPINCOUNT": "1000",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # a submitted job has a runtime_env already; TRAVELS is added to it
 }
+# What workers of a joined cluster must know of the storage.  No credentials: others can read a runtime_env; nodes have their own.
+TRAVELS = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
+    "MEDDX_STORAGE_PATIENCE",
+)
 
 
 @contextmanager
@@ -112,7 +123,7 @@ def _join(address: str) -> None:
         except OSError as error:
             next_step = "check the address and the firewall; without an address a cluster is started here"
             raise ClusterError(f"no Ray cluster at {address}: {error}", "", next_step) from error
-    _initialise(address)
+    _initialise(address, runtime_env={"env_vars": {name: os.environ[name] for name in TRAVELS if name in os.environ}})
 
 
 def _initialise(address: str, **settings: Any) -> None:

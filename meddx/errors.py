@@ -71,7 +71,11 @@ class RequirementError(MeddxError):
 
 
 class StorageError(MeddxError):
-    pass
+    """`kind`: missing, permission, full (no space left), busy (throttled, reset, or no answer: worth another try), damaged, or ''."""
+
+    def __init__(self, what: str, where: str = "", next_step: str = "", kind: str = "") -> None:
+        super().__init__(what, where, next_step)
+        self.args, self.kind = (what, where, next_step, kind), kind
 
 
 class ClusterError(MeddxError):

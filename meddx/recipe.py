@@ -286,6 +286,8 @@ class Recipe(yamlconf.Options):
                 source["labels"].pop("path")
         for one in page["inputs"].values():
             one.pop("pretrained", None)  # a path too; what lies there is in the fingerprint of a bundle
+        for one in (*page["inputs"].values(), page["scoring"]):
+            yamlconf.drop_empty(one, ("limits", "units", "contract"))  # they came later: a page without them is what it was
         page["training"].pop("workers")
         page["training"]["shards"] = self.training.n_shards
         return yamlconf.fingerprint({key: page[key] for key in (blocks or page)})

@@ -57,7 +57,7 @@ class Recorder:
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain JSON values; `peak_memory_mb`: MiB of this process, or of its largest ended child, so far."""
-        peak = max(_own_peak(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+        peak = max(own_peak_mb(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
         return {
             "job": self.job,
             "meddx": __version__,
@@ -68,7 +68,7 @@ class Recorder:
             "versions": versions(),
             "started": self._started.isoformat(timespec="seconds"),
             "seconds": self.seconds,
-            "peak_memory_mb": round(peak / 1024),
+            "peak_memory_mb": peak,
             "made_by": getpass.getuser(),
             "machine": f"{platform.machine()} {platform.system()}",
         }
@@ -79,11 +79,14 @@ class Recorder:
         return record
 
 
-def _own_peak() -> int:
-    """KiB.  From VmHWM where there is one: getrusage's number is handed down from the process that started this one."""
+def own_peak_mb() -> int:
+    """The most memory that this process had at a time, MiB.
+
+    From VmHWM where there is one: getrusage's number is handed down from the process that started this one.
+    """
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    return int(found.group(1)) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (int(found.group(1)) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) // 1024
 
 
 def versions() -> dict[str, str]:
@@ -100,7 +103,7 @@ def versions() -> dict[str, str]:
 def read(folder: StoragePath) -> dict[str, Any] | None:
     """The record beside an output, or None where none was written (the job did not finish)."""
     path = folder / NAME
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         record: dict[str, Any] = json.loads(path.read_text())

@@ -1,7 +1,6 @@
 """One path type for a folder and for `s3://bucket/prefix`: list, read, replace, publish once.
 
-Data goes through pyarrow.fs (it retries faults in mid-body and gives up on a hang in seconds); boto3 serves only the
-conditional PUT that makes `create_once` atomic on S3.  Directories are never state: on object stores they do not exist.
+What is asked of S3 stands in `s3.py`, with its retries.  Directories are never state: on object stores they do not exist.
 """
 
 from __future__ import annotations
@@ -10,26 +9,38 @@ import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from meddx import failpoints, s3, s3_client
 from meddx.errors import StorageError
 
+T = TypeVar("T")
+KINDS = {
+    "missing": (errno.ENOENT,),
+    "permission": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "full": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "busy": (errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ESTALE),  # a network file system
+}
+WORDS = {
+    "missing": ("there is no such file", "check the path"),
+    "permission": ("no permission: {}", "check who owns it, and how it is mounted"),
+    "full": ("no space is left: {}", "make room or raise the quota, then run the same command again: what is published stays"),
+    "busy": ("storage did not answer: {}", "run the same command again when it does"),
+}
 JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """One listed file: where, how many bytes, and a version that changes when the content does."""
+    """One listed file: where, how many bytes, and a version that changes when the content does (on S3 the ETag)."""
 
     path: StoragePath
     size: int
@@ -86,43 +97,66 @@ class StoragePath:
 
     @property
     def filesystem(self) -> pafs.FileSystem:
-        return _s3() if self.on_s3 else pafs.LocalFileSystem()
+        """For what writes as a stream; reading goes through `open`, which asks a busy store again."""
+        return s3_client.filesystem() if self.on_s3 else pafs.LocalFileSystem()
 
     def relative_to(self, root: StoragePath) -> str:
         return self.uri.removeprefix(root.uri).lstrip("/") or self.name
 
     def exists(self) -> bool:
+        if self.on_s3:
+            return s3.about(self.place) is not None or s3.has_below(self.place)
         with _named(self):
-            return bool(self.filesystem.get_file_info(self.key).type != pafs.FileType.NotFound)
+            return bool(self.filesystem.get_file_info(self.uri).type != pafs.FileType.NotFound)
+
+    def is_file(self) -> bool:
+        """Whether there is a file of this name; on S3 one cheap request, where `exists` may have to look for a folder, too."""
+        return s3.about(self.place) is not None if self.on_s3 else os.path.isfile(self.uri)
 
     def is_dir(self) -> bool:
         """Whether there is a folder, or on S3 anything below this prefix."""
+        if self.on_s3:
+            return s3.has_below(self.place)
         with _named(self):
-            return bool(self.filesystem.get_file_info(self.key).type == pafs.FileType.Directory)
+            return bool(self.filesystem.get_file_info(self.uri).type == pafs.FileType.Directory)
 
     def list(self, suffix: str = "", recursive: bool = True) -> Iterator[FileInfo]:
-        """Files below, sorted by path; the rubbish that desktops leave behind (`.DS_Store`) is listed too."""
-        with _named(self):
-            selector = pafs.FileSelector(self.key, allow_not_found=True, recursive=recursive)
-            found = sorted(self.filesystem.get_file_info(selector), key=lambda info: str(info.path))
-        scheme = "s3://" if self.on_s3 else ""
-        for info in found:
-            if info.type == pafs.FileType.File and info.path.endswith(suffix):
-                yield FileInfo(StoragePath(scheme + info.path), info.size, _version(scheme, info))
+        """Files below, sorted by path, none where there is no such folder; the rubbish of desktops (`.DS_Store`) is listed too."""
+        found = self._list_bucket(recursive) if self.on_s3 else self._list_folder(recursive)
+        yield from (info for info in found if info.path.uri.endswith(suffix))
 
     def info(self) -> FileInfo:
+        if self.on_s3:
+            if (there := s3.about(self.place)) is None:
+                raise missing(self)
+            return FileInfo(self, there.size, there.version)
         with _named(self):
-            info = self.filesystem.get_file_info(self.key)
-        if info.type != pafs.FileType.File:
-            raise StorageError("there is no such file", str(self), "check the path")
-        return FileInfo(self, info.size, _version("s3://" if self.on_s3 else "", info))
+            info = self.filesystem.get_file_info(self.uri)
+            if info.type != pafs.FileType.File:
+                raise missing(self)
+            return FileInfo(self, info.size, _version(info))
 
-    def open(self) -> pa.NativeFile:
-        """A seekable binary file for reading."""
+    def open(self, listed: FileInfo | None = None) -> pa.NativeFile:
+        """A seekable binary file for reading.  On S3 a read is repeated while the store is busy, and fails as StorageError; `listed`
+        saves the question for size and version.  In a folder it is pyarrow's own file, which fails as OSError."""
+        if self.on_s3:
+            known = s3.About.of_version(self.place.key, listed.version) if listed else None
+            return pa.PythonFile(s3.RemoteFile(self.place, known), mode="r")
         with _named(self):
-            return self.filesystem.open_input_file(self.key)
+            return self.filesystem.open_input_file(self.uri)
+
+    def parsed(self, parse: Callable[[pa.NativeFile], T], failures: tuple[type[Exception], ...]) -> T:
+        """What `parse` makes of the file.  On S3 it is read afresh once where that raises one of `failures`: on the way a byte may
+        flip that no checksum covers, and a file must not be called damaged for that."""
+        if self.on_s3:
+            with suppress(*failures), self.open() as stream:
+                return parse(stream)
+        with self.open() as stream:
+            return parse(stream)
 
     def read_bytes(self) -> bytes:
+        if self.on_s3:
+            return s3.get(self.place)
         with _named(self), self.open() as stream:
             return bytes(stream.read())
 
@@ -144,74 +178,99 @@ class StoragePath:
 
     def replace(self, data: bytes) -> None:
         """Write the whole file; a reader sees the old or the new content, never a torn one."""
-        with _named(self):
-            if self.on_s3:
-                _client().put_object(Bucket=self._bucket, Key=self._object, Body=data)
-                return
-            temporary = _write_temporary(self, data)
-            os.replace(temporary, self.uri)
+        if self.on_s3:
+            s3.put(self.place, data)
+            return
+        with _named(self), _temporary(self, data) as written:
+            os.replace(written, self.uri)
             _sync_folder(self.parent)
 
-    def create_once(self, data: bytes) -> bool:
-        """Publish the file in one step.  True: this call made it.  False: it was there already and stays as it is."""
-        with _named(self):
-            return self._put_if_absent(data) if self.on_s3 else self._link_if_absent(data)
+    def create_once(self, data: bytes, *, alone: bool = False) -> bool:
+        """Publish the file in one step.  True: this call made it.  False: it was there already and stays as it is.
+
+        `alone`: for storage where `probe` found no conditional write: look, then write.  Of two jobs both may then win, so it is
+        right only where this job is the only one; the job's record must say so.
+        """
+        if alone:
+            if self.is_file():
+                return False
+            self.replace(data)
+            failpoints.reach("reply_lost")
+            return True
+        if self.on_s3:
+            made = s3.put_if_absent(self.place, data)
+        else:
+            with _named(self):
+                made = self._link_if_absent(data)
+        if made:
+            failpoints.reach("reply_lost")
+        return made
 
     def delete(self) -> None:
         """Remove one file; a missing file is no error."""
+        if self.on_s3:
+            s3.delete(self.place)
+            return
+        with _named(self), suppress(FileNotFoundError):
+            os.unlink(self.uri)
+
+    @property
+    def place(self) -> s3_client.Place:
+        """Bucket and key of a path on S3."""
+        bucket, _, key = self.key.partition("/")
+        return s3_client.Place(bucket, key)
+
+    def _list_bucket(self, recursive: bool) -> Iterator[FileInfo]:
+        for one in sorted(s3.list_below(self.place, recursive), key=lambda one: one.key):
+            yield FileInfo(StoragePath(f"s3://{self.place.bucket}/{one.key}"), one.size, one.version)
+
+    def _list_folder(self, recursive: bool) -> Iterator[FileInfo]:
+        if not self.is_dir():
+            return
         with _named(self):
-            if self.exists():
-                self.filesystem.delete_file(self.key)
-
-    @property
-    def _bucket(self) -> str:
-        return self.key.partition("/")[0]
-
-    @property
-    def _object(self) -> str:
-        return self.key.partition("/")[2]
+            selector = pafs.FileSelector(self.uri, allow_not_found=True, recursive=recursive)
+            found = sorted(self.filesystem.get_file_info(selector), key=lambda info: str(info.path))
+            for info in (info for info in found if info.type == pafs.FileType.File):
+                try:
+                    version = _version(info)
+                except FileNotFoundError:  # taken away since: markers and temporary files of other jobs come and go
+                    continue
+                yield FileInfo(StoragePath(info.path), info.size, version)
 
     def _link_if_absent(self, data: bytes) -> bool:
-        temporary = _write_temporary(self, data)
-        try:
-            os.link(temporary, self.uri)
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
-        _sync_folder(self.parent)
-        return True
-
-    def _put_if_absent(self, data: bytes) -> bool:
-        from botocore.exceptions import ClientError
-
-        token = uuid.uuid4().hex
-        try:
-            _client().put_object(Bucket=self._bucket, Key=self._object, Body=data, IfNoneMatch="*", Metadata={"meddx-token": token})
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (409, 412):
-                raise
-            # boto3 repeats a PUT whose reply was lost and then gets 412 although the first one won: ask who owns the object.
-            head = _client().head_object(Bucket=self._bucket, Key=self._object)
-            return bool(head["Metadata"].get("meddx-token") == token)
+        with _temporary(self, data) as written:
+            failpoints.reach("temp_written")
+            try:
+                os.link(written, self.uri)
+            except FileExistsError:
+                return False
+            _sync_folder(self.parent)
         return True
 
 
-def _version(scheme: str, info: pafs.FileInfo) -> str:
-    if scheme:
-        return f"{info.size}-{info.mtime_ns}"
+def missing(path: StoragePath) -> StorageError:
+    return StorageError("there is no such file", str(path), "check the path", "missing")
+
+
+def _version(info: pafs.FileInfo) -> str:
     stat = os.stat(info.path)
     return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
 
 
-def _write_temporary(path: StoragePath, data: bytes) -> str:
+@contextmanager
+def _temporary(path: StoragePath, data: bytes) -> Iterator[str]:
+    """A whole and synced file beside `path`; gone after the block, also when the disk was full."""
     path.parent.make_dir()
     temporary = str(path.parent / f".tmp-{uuid.uuid4().hex}")
-    with Path(temporary).open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return temporary
+    try:
+        with Path(temporary).open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield temporary
+    finally:
+        with suppress(FileNotFoundError):  # it was moved into place
+            os.unlink(temporary)
 
 
 def _sync_folder(folder: StoragePath) -> None:
@@ -228,56 +287,11 @@ def _sync_folder(folder: StoragePath) -> None:
 
 @contextmanager
 def _named(path: StoragePath) -> Iterator[None]:
-    """Turn what libraries raise into a StorageError that names the path; a missing file says so."""
+    """Turn what the file system raises into a StorageError that names the path and the cause."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise StorageError("there is no such file", str(path), "check the path") from error
-    except PermissionError as error:
-        raise StorageError("no permission", str(path), "check who owns it, or the credentials") from error
-    except _failures(path) as error:
-        raise StorageError(f"storage failed: {type(error).__name__}: {str(error)[:200]}", str(path)) from error
-
-
-def _failures(path: StoragePath) -> tuple[type[Exception], ...]:
-    """What storage libraries raise; looked up only once something was raised, for botocore is slow to import."""
-    if not path.on_s3:
-        return (OSError,)
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    return (OSError, BotoCoreError, ClientError)
-
-
-def _endpoint() -> str | None:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-
-
-def _s3() -> pafs.S3FileSystem:
-    """Rebuilt when the environment changes; credentials come from the usual chain only."""
-    return _s3_for(_endpoint(), os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"))
-
-
-@lru_cache(maxsize=8)
-def _s3_for(endpoint: str | None, region: str | None) -> pafs.S3FileSystem:
-    where = urlparse(endpoint) if endpoint else None
-    return pafs.S3FileSystem(
-        endpoint_override=where.netloc if where else None,
-        scheme=where.scheme if where else "https",
-        region=region or ("us-east-1" if endpoint else None),
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=8),
-        request_timeout=10,
-        connect_timeout=3,
-    )
-
-
-def _client() -> Any:
-    return _client_for(_endpoint(), os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"))
-
-
-@lru_cache(maxsize=8)
-def _client_for(endpoint: str | None, region: str | None) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    config = Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 8, "mode": "standard"})
-    return boto3.client("s3", endpoint_url=endpoint, region_name=region or ("us-east-1" if endpoint else None), config=config)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        kind = next((kind for kind, numbers in KINDS.items() if error.errno in numbers), "")
+        what, next_step = WORDS.get(kind, ("storage failed: {}", ""))
+        raise StorageError(what.format(reason), str(path), next_step, kind) from error

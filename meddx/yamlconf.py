@@ -231,6 +231,13 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
+def drop_empty(page: dict[str, Any], keys: Iterable[str]) -> None:
+    """Remove those of the keys that say nothing."""
+    for key in keys:
+        if not page.get(key):
+            page.pop(key, None)
+
+
 def fingerprint(value: Any) -> str:
     """The first 16 hex digits of SHA-256 over the canonical text; key order does not matter."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]

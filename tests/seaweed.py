@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 USER, SECRET = "meddx", "meddx-secret"
 
@@ -53,6 +54,21 @@ def serve(folder: Path) -> Iterator[str]:
         finally:
             process.kill()
             process.wait()
+
+
+def use(patch: Any, endpoint: str) -> None:
+    """Set the environment (a pytest.MonkeyPatch) so that clients talk to `endpoint`: the server, or a proxy before it."""
+    patch.setenv("AWS_ENDPOINT_URL", endpoint)
+    patch.setenv("AWS_ACCESS_KEY_ID", USER)
+    patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    patch.setenv("AWS_REGION", "us-east-1")
+
+
+def make_bucket(endpoint: str, name: str) -> None:
+    import boto3
+
+    keys = {"aws_access_key_id": USER, "aws_secret_access_key": SECRET}
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys).create_bucket(Bucket=name)
 
 
 def _wait(endpoint: str, process: subprocess.Popen[bytes], folder: Path) -> None:

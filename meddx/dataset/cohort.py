@@ -138,6 +138,32 @@ def cohort_columns(options: CohortOptions) -> set[str]:
     return set().union(*(one.columns for _, _, one in _filters(options)))
 
 
+def as_compared(options: CohortOptions, table: pa.Table) -> pa.Table:
+    """The table with text read as numbers where a filter orders a column against numbers: other writers keep numbers as text.
+
+    For rows from elsewhere, not for training, where such a column is a question to the page.  A text that is no number is missing.
+    """
+    for name in sorted(set().union(*(_ordered_numbers(one.tree) for _, _, one in _filters(options)))):
+        column = table.column(name) if name in table.column_names else None
+        if column is not None and kind_of(column.type) in ("text", "binary") and not pa.types.is_boolean(column.type):
+            values = [float(text) if (text := _text(value).strip()) and NUMBER.fullmatch(text) else None for value in column.to_pylist()]
+            table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.float64()))
+    return table
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+
+
+def _ordered_numbers(node: Node) -> set[str]:
+    if isinstance(node, Not):
+        return _ordered_numbers(node.inner)
+    if isinstance(node, Both):
+        return set().union(*(_ordered_numbers(part) for part in node.parts))
+    is_ordered = isinstance(node, Compare) and node.op != "==" and all(NUMBER.fullmatch(one) for one in node.literals)
+    return {node.column} if is_ordered else set()
+
+
 def cohort_mask(options: CohortOptions, table: pa.Table) -> np.ndarray:
     """bool [n]: every `keep` is true and no `leave_out` is."""
     inside = np.ones(table.num_rows, dtype=bool)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from meddx.errors import DataError
 from meddx.ingest.archive import Unpacked, is_archive, unpack
 from meddx.ingest.options import SourceOptions
-from meddx.storage import FileInfo, StoragePath
+from meddx.storage import JUNK, FileInfo, StoragePath
 
 ENDINGS = {
     ".csv": "csv", ".txt": "csv", ".data": "csv", ".tsv": "tsv", ".tab": "tsv", ".xlsx": "xlsx", ".parquet": "parquet", ".pq": "parquet",
@@ -108,10 +108,7 @@ def locate(source: SourceOptions) -> Found:
 
 
 def _by_pattern(source: SourceOptions, path: StoragePath) -> Found:
-    parts = path.uri.split("/")
-    first = next(i for i, part in enumerate(parts) if any(mark in part for mark in "*?"))
-    root = StoragePath("/".join(parts[:first]))
-    pattern = re.compile(_regex("/".join(parts[first:])))
+    root, pattern = pattern_root(path)
     files = [one for one in root.list() if pattern.fullmatch(one.path.relative_to(root))]
     if not files:
         raise DataError("no file matches the pattern", str(path), "check the key `path`")
@@ -157,9 +154,34 @@ def _format_of_many(root: StoragePath, files: Sequence[FileInfo]) -> str:
             return "dicom"
         raise DataError("no file's ending says a format", str(root), "add the key `format`")
     if len(counts) > 1:
-        listed = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        raise DataError(f"the folder holds several formats: {listed}", str(root), "add the key `format`, or a pattern such as *.csv")
+        raise _several(counts, root, "add the key `format`, or a pattern such as *.csv")
     return next(iter(counts))
+
+
+def picture_format(root: StoragePath, files: Sequence[FileInfo]) -> str | None:
+    """Which of FOLDER_FORMATS the files are: by their endings; where no ending says one, DICOM by the first bytes; None for none.
+
+    Raises DataError where there are several.
+    """
+    counts = Counter(known for one in files if (known := ENDINGS.get(ending(one.path.name))) in FOLDER_FORMATS)
+    if len(counts) > 1:
+        raise _several(counts, root, "name one of them by a pattern such as '**/*.dcm'")
+    if counts:
+        return next(iter(counts))
+    unnamed = [one for one in files if ending(one.path.name) not in ENDINGS and one.path.name not in JUNK]
+    return "dicom" if any(_is_dicom(one) for one in unnamed[:20]) else None
+
+
+def _several(counts: Counter[str], root: StoragePath, advice: str) -> DataError:
+    listed = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    return DataError(f"the folder holds several formats: {listed}", str(root), advice)
+
+
+def pattern_root(path: StoragePath) -> tuple[StoragePath, re.Pattern[str]]:
+    """The folder above the first `*` or `?` of a path, and what the paths below it must match; `**/` is any number of folders."""
+    parts = path.uri.split("/")
+    first = next(i for i, part in enumerate(parts) if any(mark in part for mark in "*?"))
+    return StoragePath("/".join(parts[:first])), re.compile(_regex("/".join(parts[first:])))
 
 
 def _is_dicom(file: FileInfo) -> bool:

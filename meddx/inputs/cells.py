@@ -68,12 +68,40 @@ def as_text(column: pa.Array, name: str) -> pa.Array:
     return pc.if_else(pc.equal(texts, ""), None, texts)
 
 
-def as_numbers(column: pa.Array, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(float64 [n] with NaN for missing, bool [n] True where a text is not a number).
+def read_text(column: pa.Array, name: str) -> tuple[pa.Array, np.ndarray]:
+    """(`as_text`, bool [n] True where there is something that is no text), also for types that have no text at all."""
+    try:
+        return as_text(column, name), np.zeros(len(column), bool)
+    except DataError:
+        return pa.nulls(len(column), pa.string()), np.asarray(column.is_valid())
+
+
+def need_numbers(name: str, kind: pa.DataType) -> None:
+    """DataError for a column whose type has no numbers at all: train must not be without all of it."""
+    if is_text(kind) or _is_bytes(kind) or pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return
+    try:
+        pc.cast(pa.nulls(0, kind), pa.float64(), safe=False)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise DataError(f"the column {name!r} holds {kind}, not numbers") from error
+
+
+def is_plain_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def as_numbers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """(float64 [n] with NaN for missing, bool [n] True where there is something that is no number).
 
     Text is parsed, for a caller may hand over what a form field held; dates are days since 1970; infinity is missing.
     """
     unreadable = np.zeros(len(column), bool)
+    if _is_bytes(column.type):  # some writers say nothing of text; a cell that is none must not cost the others
+        column = pa.array([None if one is None else one.decode(errors="replace") for one in column.to_pylist()], pa.string())
     if is_text(column.type):
         column, unreadable = _parse(column)
     elif pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
@@ -81,8 +109,8 @@ def as_numbers(column: pa.Array, name: str) -> tuple[np.ndarray, np.ndarray]:
         column = pc.divide(pc.cast(micros, pa.float64()), 86_400e6)
     try:
         column = pc.cast(column, pa.float64(), safe=False)
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        raise DataError(f"the column {name!r} holds {column.type}, not numbers") from error
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # lists, records, bytes: no cell of them is a number
+        return np.full(len(column), np.nan), unreadable | np.asarray(column.is_valid())
     values = np.array(pc.fill_null(column, np.nan), np.float64)
     values[~np.isfinite(values)] = np.nan
     return values, unreadable

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ import pyarrow as pa
 
 from meddx.duration import hours
 from meddx.errors import BundleError, DataError, RecipeError
+from meddx.inputs.events_normal import of_variables, outside
 from meddx.inputs.fold import is_joined
+from meddx.inputs.normal import Normal, Range, learn, stated
 from meddx.inputs.options import EventsInput
 from meddx.inputs.readings import Fields, Readings, read, usual_form
 from meddx.inputs.summary import summarise, summary_names
@@ -52,6 +55,7 @@ class EventsPreparation:
     bin: float
     steps: int
     variables: tuple[EventVariable, ...]
+    normal: Normal | None = None
 
     @classmethod
     def fit(cls, name: str, options: EventsInput, table: pa.Table) -> EventsPreparation:
@@ -67,17 +71,20 @@ class EventsPreparation:
         fields = (options.variable, options.value, options.unit)
         whole = read(table, options.source, fields, window, None)
         _need_named(name, options, whole.variables)
-        made = []
+        made, learned = [], {}
         for code, variable in enumerate(whole.variables):
-            if _asked(variable, options):
-                fitted = _fit_variable(name, variable, options, whole.take(whole.variable == code))
-                made += [fitted] if fitted else []
+            fitted = _fit_variable(name, variable, options, whole.take(whole.variable == code)) if _asked(variable, options) else None
+            if fitted:
+                made.append(fitted[0])
+                learned[variable] = fitted[1]
         if not made:
             raise DataError(f"the input {name!r} has no variable left", f"inputs.{name}", "look at variables, drop, window and min_share")
         if len(made) * options.steps > MAX_CELLS:
             what = f"{options.steps} steps of {len(made)} variables are more than {MAX_CELLS:,} values a case"
             raise RecipeError(what, f"inputs.{name}", "name fewer variables, a shorter window or a wider bin")
-        return cls(name, options.optional, options.source, fields, window, hours(options.bin), options.steps, tuple(made))
+        units = {one.name: one.units[0][0] for one in made if one.units}
+        normal = of_variables(f"inputs.{name}", options, units, learned)
+        return cls(name, options.optional, options.source, fields, window, hours(options.bin), options.steps, tuple(made), normal)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -106,9 +113,15 @@ class EventsPreparation:
         errors |= dict.fromkeys(np.unique(readings.case[np.isnan(factor)]).tolist(), "unit_unexpected")
         good = ~np.isin(readings.case, np.fromiter(errors, np.int64, len(errors)))
         low, high = (np.array([getattr(one, end) for one in self.variables]) for end in ("low", "high"))
-        value = np.clip(readings.value * factor, low[readings.variable], high[readings.variable])
-        kept = readings.take(good)
-        return self._prepared(Readings(**{**vars(kept), "value": value[good]}), errors, rows)
+        value = readings.value * factor
+        drawn = np.clip(value, low[readings.variable], high[readings.variable])
+        kept = replace(readings.take(good), value=drawn[good])
+        found = {} if self.normal is None else outside(self.normal, self._codes, kept, value[good])
+        return replace(self._prepared(kept, errors, rows), outside=found)
+
+    @cached_property
+    def _codes(self) -> list[str]:
+        return [f"range:{self.source}.{one.name}" for one in self.variables]
 
     def _prepared(self, readings: Readings, errors: dict[int, str], rows: int) -> Prepared:
         shape = (rows, self.steps, len(self.variables))
@@ -167,6 +180,7 @@ class EventsPreparation:
             "variables": [
                 [one.name, [list(pair) for pair in one.units], one.low, one.high, one.mean, one.deviation] for one in self.variables
             ],
+            **stated(self.normal),
         }
 
     @classmethod
@@ -184,6 +198,7 @@ class EventsPreparation:
                 float(state["bin"]),
                 int(state["steps"]),
                 tuple(_variable(*one) for one in state["variables"]),
+                Normal.from_state(state.get("normal")),
             )
             cells = made.steps * len(made.variables)
             if not 0 < cells <= MAX_CELLS or not made.window[0] < made.window[1] <= 0 or not made.bin > 0:
@@ -221,7 +236,7 @@ def _need_named(name: str, options: EventsInput, there: tuple[str, ...]) -> None
             raise RecipeError("a factor of `convert` is zero or not finite", f"inputs.{name}.convert", "give the factor to the usual unit")
 
 
-def _fit_variable(name: str, variable: str, options: EventsInput, readings: Readings) -> EventVariable | None:
+def _fit_variable(name: str, variable: str, options: EventsInput, readings: Readings) -> tuple[EventVariable, Range | None] | None:
     """None where too few cases have it, or where most of its values are no numbers."""
     good = readings.take(~readings.bad)
     if len(np.unique(good.case)) < max(1.0, options.min_share * readings.cases) or len(good.case) < np.sum(readings.bad):
@@ -233,9 +248,10 @@ def _fit_variable(name: str, variable: str, options: EventsInput, readings: Read
         factor = np.array([table.get(unit, np.nan) for unit in good.units])[good.unit]
     values = np.sort((good.value * factor)[np.isfinite(factor)])  # sorted, so that sums do not depend on the order of rows
     low, high = (float(one) for one in np.quantile(values, (TAILS, 1 - TAILS)))
+    normal = learn(values)
     values = np.clip(values, low, high)
     mean, deviation = float(values.mean()), float(values.std())
-    return EventVariable(variable, units, low, high, mean, deviation if deviation > 1e-9 * max(abs(mean), 1e-30) else 1.0)
+    return EventVariable(variable, units, low, high, mean, deviation if deviation > 1e-9 * max(abs(mean), 1e-30) else 1.0), normal
 
 
 def _fit_units(name: str, variable: str, options: EventsInput, good: Readings) -> tuple[tuple[str, float], ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,18 @@ import pyarrow as pa
 
 from meddx.errors import BundleError, DataError
 from meddx.inputs.fold import is_joined, parents, rows_of
+from meddx.inputs.normal import Normal, learn_exact, learn_floor, of_files, stated
 from meddx.inputs.options import ImageInput
 from meddx.inputs.types import Prepared
 
 FIT_ROWS = 5_000  # pictures, evenly spaced over train, that the mean and deviation are taken from
+HANDED = 16  # pictures that a thread is handed at once
 _FULL = {8: 255, 16: 65_535}
 FOLDED = ("mean", "max", "attention")  # rules by which a network folds several pictures of a case
+
+
+_Look = tuple[int, int, float]  # channels and bits of the file, brightest less darkest pixel as a share of what its bits can hold
+_Result = tuple[np.ndarray | str | None, _Look | None]
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class ImagePreparation:
     source: str | None = None  # a joined source, or None for a column of the cases
     many: str | None = None
     at_most: int = 1
+    normal: Normal | None = None
 
     @classmethod
     def fit(cls, name: str, options: ImageInput, table: pa.Table) -> ImagePreparation:
@@ -95,26 +104,18 @@ class ImagePreparation:
         source = options.source if is_joined(table, options.source) else None
         many = options.many if source is not None else None
         none, one = (0.0,) * options.channels, (1.0,) * options.channels
-        blank = cls(
-            name,
-            options.optional,
-            options.column,
-            options.size,
-            options.channels,
-            8,
-            none,
-            one,
-            source,
-            many,
-            options.at_most if many in FOLDED else 1,
-        )
+        at_most = options.at_most if many in FOLDED else 1
+        blank = cls(name, options.optional, options.column, options.size, options.channels, 8, none, one, source, many, at_most)
         items = blank._items(table)
         if items.several.any():
             what = f"{int(items.several.sum()):,} case(s) have several rows in the source {source!r}"
             raise DataError(what, f"inputs.{name}", "say `many: latest`, first, mean, max or attention")
         blank = replace(blank, bits=_bits(items.column))
-        mean, deviation = _moments(blank, items.column)
-        return replace(blank, mean=mean, deviation=deviation)
+        mean, deviation, looks = _moments(blank, items.column)
+        place = blank.columns[0]
+        channels, bits, contrast = (np.array(one, float) for one in zip(*looks, strict=True))
+        exact = {"channels": {place: learn_exact(channels)}, "bits": {place: learn_exact(bits)}}
+        return replace(blank, mean=mean, deviation=deviation, normal=of_files({}, **exact, range={place: learn_floor(contrast)}))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -130,21 +131,26 @@ class ImagePreparation:
         pixels = np.zeros((rows, self.at_most, self.channels, self.size, self.size), dtype)
         items = np.zeros((rows, self.at_most), bool)
         errors: dict[int, str] = {}
+        outside: dict[str, np.ndarray] = {}
         if not (self.optional and self.columns[0] not in table.column_names):
             found = self._items(table)
-            for place, result in self._results(found.column):
+            looks = np.full((3, len(found.column)), np.nan)
+            for place, (result, look) in self._results(found.column):
                 case, slot = int(found.case[place]), int(found.slot[place])
                 if isinstance(result, str):
                     errors.setdefault(case, result)
                 elif result is not None:
-                    pixels[case, slot], items[case, slot] = result, True
+                    pixels[case, slot], items[case, slot], looks[:, place] = result, True, look
+            if self.normal is not None:
+                codes = [f"{kind}:{self.columns[0]}" for kind in ("channels", "bits", "range")]
+                outside = {code: np.unique(found.case[places]) for code, places in self.normal.beyond(codes, looks).items()}
             items[found.several] = False
             errors |= dict.fromkeys(np.flatnonzero(found.several).tolist(), "several_rows")
         present = np.asarray(items.any(1))
         errors = {row: reason for row, reason in sorted(errors.items()) if not present[row]}
         if self.many in FOLDED:
-            return Prepared({"pixels": pixels, "items": items}, present, errors)
-        return Prepared({"pixels": pixels[:, 0]}, present, errors)
+            return Prepared({"pixels": pixels, "items": items}, present, errors, outside=outside)
+        return Prepared({"pixels": pixels[:, 0]}, present, errors, outside=outside)
 
     def _items(self, table: pa.Table) -> _Items:
         none = np.zeros(table.num_rows, bool)
@@ -155,30 +161,42 @@ class ImagePreparation:
         places, case, slot = _chosen(offsets, column, self.many, self.at_most)
         return _Items(column.take(pa.array(places)), case, slot, np.diff(offsets) > 1 if self.many is None else none)
 
-    def _results(self, column: pa.ChunkedArray) -> Iterator[tuple[int, np.ndarray | str | None]]:
+    def _results(self, column: pa.ChunkedArray) -> Iterator[tuple[int, _Result]]:
         import cv2
 
-        cv2.setNumThreads(1)  # the threads are ours: one a picture
-        chunk = 256
-        with ThreadPoolExecutor(_threads()) as pool:
-            for start in range(0, len(column), chunk):  # so that only so many decoded pictures wait
-                values = column.slice(start, chunk).to_pylist()
-                yield from enumerate(pool.map(self.picture, values), start)
+        cv2.setNumThreads(1)  # the threads are ours: one a few pictures, for handing over costs as much as a tenth of decoding one
+        threads = _threads()
+        few = max(1, min(HANDED, -(-len(column) // threads)))
+        starts = iter(range(0, len(column), few))
+        with ThreadPoolExecutor(threads) as pool:
+            waiting = deque(pool.submit(self._pictures, column.slice(start, few)) for start in islice(starts, 2 * threads))
+            place = 0
+            while waiting:  # so that only so many decoded pictures wait
+                found = waiting.popleft().result()
+                waiting.extend(pool.submit(self._pictures, column.slice(start, few)) for start in islice(starts, 1))
+                yield from enumerate(found, place)
+                place += len(found)
 
-    def picture(self, data: bytes | None) -> np.ndarray | str | None:
-        """The pixels [c, size, size], a reason code, or None where there is no picture.  The edge where a row is decoded."""
-        from meddx.inputs.picture import PictureError, decode, fit_square
+    def _pictures(self, column: pa.ChunkedArray) -> list[_Result]:
+        return [self.picture(data) for data in column.to_pylist()]
+
+    def picture(self, data: bytes | None) -> _Result:
+        """The pixels [c, size, size], a reason code, or None where there is no picture, and how the file looks (`_Look`).  The edge where
+        a row is decoded."""
+        from meddx.inputs.picture import PictureError, decode, fit_square, read_header
 
         if data is None:
-            return None
+            return None, None
         try:
-            pixels = decode(data, self.channels, size=self.size)
+            header = read_header(data)
+            pixels = decode(data, self.channels, size=self.size, header=header)
         except PictureError as error:
-            return error.reason
+            return error.reason, None
         if pixels.dtype == np.uint16 and self.bits == 8:
-            return "bit_depth"
+            return "bit_depth", None
+        look = (header.channels, header.bits, (int(pixels.max()) - int(pixels.min())) / np.iinfo(pixels.dtype).max)
         pixels = fit_square(pixels, self.size)
-        return pixels.astype(np.uint16) * np.uint16(257) if pixels.dtype == np.uint8 and self.bits == 16 else pixels
+        return (pixels.astype(np.uint16) * np.uint16(257) if pixels.dtype == np.uint8 and self.bits == 16 else pixels), look
 
     def spec(self) -> dict[str, Any]:
         """Sizes, and the mean and deviation a channel of train's pixels on the scale 0..1."""
@@ -209,6 +227,7 @@ class ImagePreparation:
             "source": self.source,
             "many": self.many,
             "at_most": self.at_most,
+            **stated(self.normal),
         }
 
     @classmethod
@@ -227,6 +246,7 @@ class ImagePreparation:
                 None if state.get("source") is None else str(state["source"]),
                 state.get("many"),
                 int(state.get("at_most", 1)),
+                Normal.from_state(state.get("normal")),
             )
             if made.many not in (None, "latest", "first", *FOLDED) or not 1 <= made.at_most <= (64 if made.many in FOLDED else 1):
                 raise ValueError("rules that cannot be")
@@ -250,13 +270,15 @@ def _bits(column: pa.ChunkedArray) -> int:
     return 8
 
 
-def _moments(blank: ImagePreparation, column: pa.ChunkedArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a channel, scaled to 0..1; exact sums, so the order of rows does not matter."""
+def _moments(blank: ImagePreparation, column: pa.ChunkedArray) -> tuple[tuple[float, ...], tuple[float, ...], list[_Look]]:
+    """Mean and standard deviation a channel, scaled to 0..1, and how each file looks; exact sums, so the order of rows does not matter."""
     count, total, square = 0, np.zeros(blank.channels, object), np.zeros(blank.channels, object)
     rows = np.arange(0, len(column), max(1, math.ceil(len(column) / FIT_ROWS)))
+    looks: list[_Look] = []
     for start in range(0, len(rows), 128):  # a few at a time: encoded pictures may be large
-        results = blank._results(column.take(pa.array(rows[start : start + 128])))
-        good = [result for _, result in results if isinstance(result, np.ndarray)]
+        results = [found for _, found in blank._results(column.take(pa.array(rows[start : start + 128])))]
+        good = [result for result, _ in results if isinstance(result, np.ndarray)]
+        looks += [look for _, look in results if look is not None]
         pixels = np.stack(good).astype(np.uint64) if good else np.zeros((0, blank.channels, 1, 1), np.uint64)
         count += pixels.shape[0] * blank.size**2
         total += np.array([int(one) for one in pixels.sum((0, 2, 3))], object)
@@ -266,4 +288,4 @@ def _moments(blank: ImagePreparation, column: pa.ChunkedArray) -> tuple[tuple[fl
     full = _FULL[blank.bits]
     mean = [float(one) / count / full for one in total]
     variance = [max(float(two) / count / full**2 - one**2, 0.0) for one, two in zip(mean, square, strict=True)]
-    return tuple(mean), tuple(max(math.sqrt(one), 1e-3) for one in variance)
+    return tuple(mean), tuple(max(math.sqrt(one), 1e-3) for one in variance), looks

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from meddx.duration import Duration
 from meddx.yamlconf import Options, Text, Texts
 
+
+def _rising(limits: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    low, high = limits
+    if not all(one is None or math.isfinite(one) for one in limits) or (low is None and high is None):
+        raise ValueError("limits are two numbers, of which one may be null")
+    if low is not None and high is not None and low >= high:
+        raise ValueError("limits go from the lower to the higher")
+    return limits
+
+
+Limits = Annotated[tuple[float | None, float | None], AfterValidator(_rising)]
 KINDS = ("table", "image", "volume", "signal", "events", "text", "tokens")
 
 
@@ -31,6 +43,10 @@ class TableInput(_Input):
     many: Literal["latest", "first", "mean", "max"] | None = Field(
         None, description="a joined source with several rows a case: which counts"
     )
+    limits: dict[str, Limits] = Field(
+        {}, description="column: [low, high], a null for open; a row outside breaks the contract; default: as train"
+    )
+    units: dict[str, Text] = Field({}, description="column: its unit, stated in the contract")
 
 
 class ImageInput(_Input):
@@ -55,6 +71,7 @@ class VolumeInput(_Input):
     spacing: tuple[float, float, float] | None = Field(
         None, description="mm from slice to slice, row to row, column to column; left out: the whole volume is brought to `size`"
     )
+    units: Text | None = Field(None, description="the unit of the stored values, stated in the contract: HU")
     window: tuple[float, float] | None = Field(None, description="stored values that become 0 and 1, such as [-1000, 400] HU for lungs")
     many: Literal["latest", "first"] | None = Field(None, description="several volumes a case: which one")
 
@@ -79,6 +96,10 @@ class SignalInput(_Input):
     seconds: float = Field(gt=0, description="length that the model sees; longer is cut about its middle, shorter is padded and masked")
     band: tuple[float, float] | None = Field(None, description="band-pass, low and high in Hz")
     normalize: Literal["train", "case", "none"] = Field("train", description="by mean and deviation of train, of the case, or not at all")
+    limits: Limits | None = Field(
+        None, description="[low, high] of every sample after filter and resampling; default: the leads' spread, as in train"
+    )
+    units: Text | None = Field(None, description="the unit of the samples, stated in the contract: mV")
 
 
 class EventsInput(_Input):
@@ -93,6 +114,8 @@ class EventsInput(_Input):
     drop: Texts = Field((), description="variables left out")
     window: tuple[Duration, Duration] = Field(description="from when to when, counted from predict_at: [-48h, 0h]")
     bin: Duration = Field(timedelta(hours=1), description="width of one step of the grid")
+    limits: dict[str, Limits] = Field({}, description="variable: [low, high] in its usual unit, a null for open; default: as train")
+    units: dict[str, Text] = Field({}, description="variable: its unit, stated in the contract where no column says it")
     min_share: float = Field(0.01, ge=0, le=1, description="a variable seen in a smaller share of the cases of train is left out")
 
     @model_validator(mode="after")

@@ -123,13 +123,14 @@ def _flags(header: Header, channels: int, size: int | None) -> int:
     return int((cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR) | cv2.IMREAD_ANYDEPTH)
 
 
-def decode(data: bytes, channels: int, *, size: int | None = None) -> np.ndarray:
+def decode(data: bytes, channels: int, *, size: int | None = None, header: Header | None = None) -> np.ndarray:
     """uint8 or uint16 [channels, h, w] of a whole PNG or JPEG, turned as its EXIF says, without transparency.
 
     `size`: a JPEG may be decoded at a half, quarter or eighth as long as its longer side stays at least that long.
+    `header`: of `read_header`, where it has been read.
     PictureError with the reason code where it cannot be.
     """
-    header = read_header(data)
+    header = header or read_header(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _flags(header, channels, size))
     except cv2.error as error:

@@ -65,7 +65,7 @@ def read(table: pa.Table, source: str, fields: Fields, window: tuple[float, floa
     if known is None:
         known = sorted(name for name in pc.unique(names).to_pylist() if name is not None)
     code = np.asarray(pc.fill_null(pc.index_in(names, value_set=pa.array(known, pa.string()), skip_nulls=True), -1)).astype(np.int64)
-    value, bad = _values(_field(chosen, source, fields[1]), fields[1])
+    value, bad = _values(_field(chosen, source, fields[1]))
     units, unit = _units(chosen, source, fields[2])
     whole = Readings(cases, tuple(known), units, parents(offsets)[inside], hour[inside], code, value, unit, bad)
     return whole.take((code >= 0) & (np.isfinite(value) | bad))
@@ -78,9 +78,9 @@ def _field(rows: pa.Table, source: str, name: str) -> pa.Array:
     return flat_column(rows, name)
 
 
-def _values(column: pa.Array, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _values(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """(float64 with NaN for none, bool: there, but no finite number)."""
-    values, bad = as_numbers(column, name)
+    values, bad = as_numbers(column)
     if pa.types.is_floating(column.type):
         bad = np.isinf(np.asarray(pc.fill_null(pc.cast(column, pa.float64()), np.nan)))
     elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):

@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from meddx.errors import BundleError, DataError
 from meddx.inputs.filters import band_pass, factors, resample
+from meddx.inputs.normal import Normal, stated
 from meddx.inputs.options import SignalInput
+from meddx.inputs.signal_normal import Measured, given, learn_signals, outside
 from meddx.inputs.signal_rows import SignalRows, read_rows
 from meddx.inputs.signal_summary import names_of, summarise
 from meddx.inputs.types import Prepared
@@ -44,6 +46,7 @@ class SignalPreparation:
     normalize: str
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    normal: Normal | None = None
 
     @classmethod
     def fit(cls, name: str, options: SignalInput, table: pa.Table) -> SignalPreparation:
@@ -61,10 +64,11 @@ class SignalPreparation:
         source = options.source if is_joined(table, options.source) else None
         shape = (options.leads, options.rate, steps, options.band)
         blank = cls(name, options.optional, options.column, source, *shape, "none", (0.0,) * count, (1.0,) * count)
-        mean, deviation = _moments(blank, table.select(list(blank.columns)))
+        mean, deviation, measured = _moments(blank, table.select(list(blank.columns)))
+        normal = learn_signals(blank.columns[0], options, measured)
         if options.normalize != "train":
             mean, deviation = blank.mean, blank.deviation
-        return replace(blank, normalize=options.normalize, mean=mean, deviation=deviation)
+        return replace(blank, normalize=options.normalize, mean=mean, deviation=deviation, normal=normal)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -75,7 +79,15 @@ class SignalPreparation:
 
         Aside: summary float32 [n, k], NaN there.  Reasons: signal_unreadable, signal_empty, lead_missing, signal_not_finite.
         """
+        prepared, measured = self.measure(table)
+        if self.normal is None:
+            return prepared
+        return replace(prepared, outside=outside(self.normal, self.columns[0], self.leads, measured))
+
+    def measure(self, table: pa.Table) -> tuple[Prepared, Measured]:
+        """`transform` before anything is held against train, and what there is to hold."""
         rows = table.num_rows
+        measured = Measured.nothing(rows, len(self.leads), ends=given(self.normal))
         samples = np.zeros((rows, len(self.leads), self.steps), np.float32)
         length, errors = np.zeros(rows, np.int32), {}
         column = self._column(table)
@@ -84,10 +96,10 @@ class SignalPreparation:
                 piece = read_rows(column.slice(start, PIECE_ROWS), self.leads, self.rate, self.name)
                 errors.update({start + row: reason for row, reason in piece.errors.items()})
                 for key, members in piece.groups.items():
-                    self._fill(piece, key, members, start, samples, length, errors)
+                    self._fill(piece, key, members, start, samples, length, errors, measured)
         present = length > 0
         aside = {"summary": summarise(samples, length, len(self.leads))}
-        return Prepared({"samples": samples, "length": length}, present, dict(sorted(errors.items())), aside)
+        return Prepared({"samples": samples, "length": length}, present, dict(sorted(errors.items())), aside), measured
 
     def _column(self, table: pa.Table) -> pa.ChunkedArray | None:
         """One signal a case, or None where an optional input's column is not there."""
@@ -114,6 +126,7 @@ class SignalPreparation:
         samples: np.ndarray,
         length: np.ndarray,
         errors: dict[int, str],
+        measured: Measured,
     ) -> None:
         """Prepare the rows `members` of a piece, which share rate and length, into the arrays of the whole table."""
         rate, count = key
@@ -132,20 +145,25 @@ class SignalPreparation:
             good = np.isfinite(values).all((1, 2))
             errors.update({start + int(row): "signal_not_finite" for row in some[~good]})
             if good.any():
-                made = self._shape(values[good], rate)
+                bare = self._cut(values[good], rate)
+                made = self._normalised(bare)
                 places = some[good] + start
                 fine = np.isfinite(made).all((1, 2))  # numbers near the end of float32 overflow in a filter
                 errors.update({int(row): "signal_not_finite" for row in places[~fine]})
                 samples[places[fine], :, : made.shape[2]] = made[fine]
                 length[places[fine]] = made.shape[2]
+                measured.put(places[fine], rate, bare[fine])
 
-    def _shape(self, values: np.ndarray, rate: float) -> np.ndarray:
-        """float32 [rows, leads, at most steps] of float32 [rows, leads, n] at `rate`."""
+    def _cut(self, values: np.ndarray, rate: float) -> np.ndarray:
+        """[rows, leads, at most steps] of float32 [rows, leads, n] at `rate`, in the units of the file."""
         if self.band:
             values = band_pass(values, rate, self.band)
         values = resample(values, rate, self.rate)
         first = max(0, (values.shape[2] - self.steps) // 2)
-        values = np.ascontiguousarray(values[:, :, first : first + self.steps])
+        return np.ascontiguousarray(values[:, :, first : first + self.steps])
+
+    def _normalised(self, values: np.ndarray) -> np.ndarray:
+        """float32, of the same shape."""
         if self.normalize == "none":
             with np.errstate(over="ignore"):
                 return np.asarray(values, np.float32)
@@ -183,6 +201,7 @@ class SignalPreparation:
             "normalize": self.normalize,
             "mean": list(self.mean),
             "std": list(self.deviation),
+            **stated(self.normal),
         }
 
     @classmethod
@@ -202,6 +221,7 @@ class SignalPreparation:
                 str(state["normalize"]),
                 tuple(float(one) for one in state["mean"]),
                 tuple(float(one) for one in state["std"]),
+                Normal.from_state(state.get("normal")),
             )
             _check(made)
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -219,8 +239,9 @@ def _check(made: SignalPreparation) -> None:
         raise ValueError("sizes that cannot be")
 
 
-def _moments(blank: SignalPreparation, table: pa.Table) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a lead over the samples that are there; exact sums, so the order of rows does not matter.
+def _moments(blank: SignalPreparation, table: pa.Table) -> tuple[tuple[float, ...], tuple[float, ...], Measured]:
+    """Mean and standard deviation a lead over the samples that are there, and what was measured of each signal; exact sums, so the order of
+    rows does not matter.
 
     The sum of squares is put together from those within each row and those of the rows' means (Chan, Golub & LeVeque 1983): a large
     offset, as of raw converter counts, costs no digits.
@@ -229,8 +250,10 @@ def _moments(blank: SignalPreparation, table: pa.Table) -> tuple[tuple[float, ..
     counts: list[int] = []
     means: list[np.ndarray] = []
     within: list[np.ndarray] = []
+    measured: list[Measured] = []
     for start in range(0, len(rows), 256):
-        prepared = blank.transform(table.take(rows[start : start + 256]))
+        prepared, found = blank.measure(table.take(rows[start : start + 256]))
+        measured.append(found)
         for row in np.flatnonzero(prepared.present):
             count = int(prepared.arrays["length"][row])
             values = prepared.arrays["samples"][row, :, :count].astype(np.float64)
@@ -249,4 +272,4 @@ def _moments(blank: SignalPreparation, table: pa.Table) -> tuple[tuple[float, ..
         spread = math.sqrt((between + math.fsum(one[lead] for one in within)) / total)
         mean.append(middle)
         deviation.append(spread if spread > 1e-7 * abs(middle) else 1.0)  # a lead that is flat in train
-    return tuple(mean), tuple(deviation)
+    return tuple(mean), tuple(deviation), Measured.joined(measured)

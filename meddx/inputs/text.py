@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,8 @@ class TextPreparation:
     max_tokens: int
     words: tuple[str, ...]
     truncated: float
+
+    normal: ClassVar[None] = None  # what of a text is normal nobody has said
 
     @classmethod
     def fit(cls, name: str, options: TextInput, table: pa.Table) -> TextPreparation:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,8 @@ class TokensPreparation:
     characters: int
     words: tuple[str, ...]
     letters: tuple[str, ...]
+
+    normal: ClassVar[None] = None  # what of a text is normal nobody has said
 
     @classmethod
     def fit(cls, name: str, options: TokensInput, table: pa.Table) -> TokensPreparation:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from meddx.inputs.normal import Normal
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -15,13 +17,14 @@ class Prepared:
 
     `arrays`: name to array, first axis = cases; `present`: bool [n], False where a case lacks the input;
     `errors`: row to reason code, for rows that are there but cannot be used; `aside`: arrays that no network reads (summaries for
-    baselines).
+    baselines); `outside`: reason code to the rows that can be used, but are not as those of train were (see `normal`).
     """
 
     arrays: dict[str, np.ndarray]
     present: np.ndarray
     errors: dict[int, str] = field(default_factory=dict)
     aside: dict[str, np.ndarray] = field(default_factory=dict)
+    outside: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Preparation(Protocol):
@@ -35,6 +38,11 @@ class Preparation(Protocol):
 
     @property
     def optional(self) -> bool: ...
+
+    @property
+    def normal(self) -> Normal | None:
+        """What it knows of a normal row; None in bundles from before that was stated, and where nothing can be outside."""
+        ...
 
     def transform(self, table: pa.Table) -> Prepared: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -13,12 +13,15 @@ import pyarrow as pa
 
 from meddx.errors import BundleError, DataError
 from meddx.inputs.fold import is_joined, parents, rows_of, several_rows
+from meddx.inputs.normal import LEAST_FILES, Normal, learn, learn_distance, of_files, stated
 from meddx.inputs.options import VolumeInput
 from meddx.inputs.types import Prepared
 
 FIT_ROWS = 500  # volumes, evenly spaced over train, that the mean and deviation are taken from
 CLIP = 100.0  # standard deviations; a wrong unit at scoring time must not overflow float32
 MANY = ("latest", "first")
+_AXES = ("slices", "rows", "columns")
+_Look = tuple[float, float, float, float]  # mm along the axes, and the mean of the stored values that the model sees
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class VolumePreparation:
     deviation: float = 1.0
     source: str | None = None  # a joined source, or None for a column of the cases
     many: str | None = None
+    normal: Normal | None = None
 
     @classmethod
     def fit(cls, name: str, options: VolumeInput, table: pa.Table) -> VolumePreparation:
@@ -55,14 +59,14 @@ class VolumePreparation:
             raise DataError(what, f"inputs.{name}", "say `many: latest` or first")
         there = place[place >= 0]
         there = there[:: max(1, math.ceil(len(there) / FIT_ROWS))]
-        good = (made for made in (blank._bare(column[int(at)].as_py()) for at in there) if isinstance(made, np.ndarray))
+        looks: list[_Look] = []
+        good = _good((blank._bare(column[int(at)].as_py()) for at in there), looks)
         first = next(good, None)
         if first is None:
             raise DataError("no volume of train could be read", f"input {name}", "look at `column`, and at the dataset's quarantine")
-        if options.window is not None:
-            return blank
         mean, deviation = _moments(chain([first], good))
-        return replace(blank, mean=mean, deviation=deviation)
+        blank = replace(blank, normal=_normal(blank.columns[0], options, np.array(looks).T))
+        return blank if options.window is not None else replace(blank, mean=mean, deviation=deviation)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -77,20 +81,22 @@ class VolumePreparation:
         """
         pixels = np.zeros((table.num_rows, 1, *self.size), np.float32)
         present, errors = np.zeros(table.num_rows, bool), {}
+        looks = np.full((len(_AXES) + 1, table.num_rows), np.nan)
         if not (self.optional and self.columns[0] not in table.column_names):
-            for row, made in self._results(table):
+            for row, (made, look) in self._results(table):
                 if isinstance(made, str):
                     errors[row] = made
                 else:
-                    pixels[row, 0], present[row] = made, True
-        return Prepared({"pixels": pixels}, present, errors)
+                    pixels[row, 0], present[row], looks[:, row] = made, True, look
+        outside = {} if self.normal is None else self.normal.beyond(_codes(self.columns[0]), looks)
+        return Prepared({"pixels": pixels}, present, errors, outside=outside)
 
-    def _results(self, table: pa.Table) -> Iterator[tuple[int, np.ndarray | str]]:
+    def _results(self, table: pa.Table) -> Iterator[tuple[int, tuple[np.ndarray | str, _Look | None]]]:
         column, place, several = self._items(table)
         for row in np.flatnonzero((place >= 0) | several).tolist():
-            made = "several_rows" if several[row] else self.volume(column[int(place[row])].as_py())
+            made, look = ("several_rows", None) if several[row] else self.look(column[int(place[row])].as_py())
             if made is not None:
-                yield row, made
+                yield row, (made, look)
 
     def _items(self, table: pa.Table) -> tuple[pa.ChunkedArray, np.ndarray, np.ndarray]:
         """(encoded volumes, int64 [n] the place of each case's own or -1, bool [n] a case with several and no rule which counts)."""
@@ -109,20 +115,24 @@ class VolumePreparation:
 
     def volume(self, data: bytes | None) -> np.ndarray | str | None:
         """float32 [d, h, w] as the network sees it, a reason code, or None where there is no volume."""
-        made = self._bare(data)
+        return self.look(data)[0]
+
+    def look(self, data: bytes | None) -> tuple[np.ndarray | str | None, _Look | None]:
+        """`volume`, and what was measured of the file."""
+        made, look = self._bare(data)
         if not isinstance(made, np.ndarray):
-            return made
+            return made, look
         if self.window is None:
             made = np.clip((made.astype(np.float64) - self.mean) / self.deviation, -CLIP, CLIP)
-        return np.asarray(made, np.float32)
+        return np.asarray(made, np.float32), look
 
-    def _bare(self, data: bytes | None) -> np.ndarray | str | None:
-        """`volume` before it is standardised.  The edge where a row is decoded."""
+    def _bare(self, data: bytes | None) -> tuple[np.ndarray | str | None, _Look | None]:
+        """`look` before it is standardised.  The edge where a row is decoded."""
         from meddx.inputs.nifti import VolumeError, read_volume
         from meddx.inputs.resample import resample
 
         if data is None:
-            return None
+            return None, None
         try:
             found = read_volume(data)
             if self.spacing is None:
@@ -133,13 +143,14 @@ class VolumePreparation:
             depth, height, width = found.stored.shape
             made, inside = resample(found.slices(), (depth, height, width), self.size, ratio)
         except VolumeError as error:
-            return error.reason
+            return error.reason, None
         if not np.isfinite(made).all():  # numbers near the end of float32 overflow in a sum
-            return "volume_not_finite"
+            return "volume_not_finite", None
+        look = (*found.spacing, float(made.mean(where=inside, dtype=np.float64)))
         if self.window is None:
-            return np.where(inside, made, made[inside].min())
+            return np.where(inside, made, made[inside].min()), look
         low, high = self.window
-        return np.where(inside, np.clip((made.astype(np.float64) - low) / (high - low), 0, 1), 0.0).astype(np.float32)
+        return np.where(inside, np.clip((made.astype(np.float64) - low) / (high - low), 0, 1), 0.0).astype(np.float32), look
 
     def spec(self) -> dict[str, Any]:
         """Sizes; `max` is 1 where values lie in 0..1, and None where they are deviations from a mean."""
@@ -165,6 +176,7 @@ class VolumePreparation:
             "std": self.deviation,
             "source": self.source,
             "many": self.many,
+            **stated(self.normal),
         }
 
     @classmethod
@@ -184,11 +196,31 @@ class VolumePreparation:
                 float(state["std"]),
                 None if source is None else str(source),
                 state["many"],
+                Normal.from_state(state.get("normal")),
             )
             _check(made)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise BundleError("the state of a volume input is not readable", next_step="the bundle is damaged: build it again") from error
         return made
+
+
+def _codes(place: str) -> list[str]:
+    return [*(f"spacing:{place}.{axis}" for axis in _AXES), f"range:{place}"]
+
+
+def _good(found: Iterable[tuple[np.ndarray | str | None, _Look | None]], looks: list[_Look]) -> Iterator[np.ndarray]:
+    """The volumes that can be read; what was measured of them goes into `looks`."""
+    for made, look in found:
+        if isinstance(made, np.ndarray) and look is not None:
+            looks.append(look)
+            yield made
+
+
+def _normal(place: str, options: VolumeInput, looks: np.ndarray) -> Normal:
+    """Limits of the spacing along each axis, and of the mean of the stored values: CT that lacks its offset of -1,024 is far off."""
+    spacing = {f"{place}.{axis}": learn_distance(one) for axis, one in zip(_AXES, looks, strict=False)}
+    units = {} if options.units is None else {place: options.units}
+    return of_files(units, spacing=spacing, range={place: learn(looks[-1], LEAST_FILES)})
 
 
 def _check(made: VolumePreparation) -> None:

@@ -26,6 +26,7 @@ from meddx.models.features import Features, features_of
 from meddx.models.forest import forest
 from meddx.models.linear import logistic, matrix, ridge
 from meddx.models.options import BaselineOptions
+from meddx.models.straight import transformed
 from meddx.models.textfeatures import fit_components, fit_tfidf, tfidf
 
 LIMIT = 20.0  # largest log-odds
@@ -233,6 +234,9 @@ def _checked(estimators: Sequence[Any], labels: int) -> Sequence[Any]:
 def _ready(estimator: Any, features: Features) -> tuple[Any, Any]:
     """(scikit-learn's own estimator, the matrix it asks for)."""
     if not isinstance(estimator, dict):
+        steps: Sequence[Any] = getattr(estimator, "steps", ())
+        if len(steps) == 2 and hasattr(steps[0][1], "transformers_"):
+            return steps[1][1], transformed(steps[0][1], features.dense)
         return estimator, features.dense
     weighed = _weighed(estimator["texts"], features) if "texts" in estimator else features
     if "plain" in estimator:

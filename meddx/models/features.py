@@ -62,18 +62,22 @@ def feature_matrix(specs: Mapping[str, Mapping[str, Any]], prepared: Mapping[str
     quantiles; signals and events: their summary.  A case without an optional input has NaN, and code 0.
     """
     rows = len(next(iter(prepared.values())).present)
-    parts = [np.zeros((rows, 0), np.float32)]
+    parts: list[np.ndarray] = []
     for name, spec in specs.items():
         one = prepared[name]
         absent = ~one.present[:, None]
         if spec["kind"] == "table":
-            missing = (one.arrays["missing"] > 0) | absent
-            parts.append(np.where(missing, np.float32(np.nan), one.arrays["numbers"]))
+            missing = one.arrays["missing"] > 0
+            gaps = missing.any() or absent.any()
+            parts.append(np.where(missing | absent, np.float32(np.nan), one.arrays["numbers"]) if gaps else one.arrays["numbers"])
             parts.append(np.where(absent, 0, one.arrays["codes"]).astype(np.float32))
         elif spec["kind"] != "text":
             part = _numbers(name, spec, one)
             parts.append(np.where(absent, np.float32(np.nan), part.reshape(rows, prod(part.shape[1:]))))
-    return np.concatenate(parts, axis=1, dtype=np.float32)
+    parts = [part for part in parts if part.shape[1]]
+    if len(parts) == 1 and parts[0].dtype == np.float32 and parts[0].flags.c_contiguous:
+        return parts[0]  # a large table waits for its memory
+    return np.concatenate([np.zeros((rows, 0), np.float32), *parts], axis=1, dtype=np.float32)
 
 
 def _numbers(name: str, spec: Mapping[str, Any], one: Prepared) -> np.ndarray:

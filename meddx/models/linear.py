@@ -14,6 +14,7 @@ from scipy import sparse
 
 from meddx.models.features import Features
 from meddx.models.search import bins, log_loss, splits, squared_error
+from meddx.models.straight import transformed
 
 WIDE_ROWS = 1_500  # so many rows with more columns than twice that are turned into their own span
 _SPAN = 1e-10  # squared singular values below this share of the largest are noise of rounding
@@ -48,7 +49,7 @@ def plain_table(features: Features) -> Any:
 
 def matrix(state: dict[str, Any], features: Features) -> Matrix:
     """[n, columns] for the model: plain columns, then TF-IDF, then only the kept ones."""
-    parts = [] if state.get("plain") is None else [state["plain"].transform(features.dense)]
+    parts = [] if state.get("plain") is None else [transformed(state["plain"], features.dense)]
     parts.extend(features.texts)
     joined = sparse.hstack(parts, format="csr") if features.texts else parts[0]
     return joined if state.get("kept") is None else joined[:, state["kept"]]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,32 +20,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from meddx.dataset.cohort import cohort_columns, cohort_mask
+from meddx.dataset.cohort import as_compared, cohort_mask
 from meddx.dataset.options import CohortOptions
-from meddx.errors import BundleError
 from meddx.inputs.prepare import Preparations
 from meddx.inputs.types import Prepared
-from meddx.predict import outcome
+from meddx.predict import contract, outcome
+from meddx.predict.ahead import ahead
 from meddx.predict.calibrate import n_logits
-from meddx.predict.engine import EnginePlan, both_logits, estimator_logits, network_features, plan_for, rows_at_once, select
-from meddx.predict.estimators import MODEL, EstimatorParts, dump_estimator, load_estimator
-from meddx.predict.files import publish, read_files
-from meddx.predict.manifest import (
-    MANIFEST,
-    Column,
-    HeadPage,
-    Manifest,
-    check_columns,
-    contract,
-    dump_manifest,
-    parse_manifest,
-    versions_for,
-)
-from meddx.predict.networks import WEIGHTS, NetworkParts, check_offset, dump_weights, load_network
-from meddx.predict.patterns import apply_by_pattern, check_patterns
+from meddx.predict.contract import options_of, transform
+from meddx.predict.engine import EnginePlan, both_logits, estimator_logits, network_features, rows_at_once, select
+from meddx.predict.files import read_files
+from meddx.predict.manifest import Column, Manifest
+from meddx.predict.opening import open_parts
+from meddx.predict.options import ContractOptions
+from meddx.predict.patterns import apply_by_pattern
 from meddx.predict.rows import as_table
 from meddx.predict.spans import spans_of, words_input
 from meddx.predict.wishes import check_wishes, hide
+from meddx.predict.writing import write_bundle as write_bundle
 from meddx.storage import StoragePath
 
 if TYPE_CHECKING:
@@ -52,6 +45,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
+ContractWish = str | Mapping[str, str] | ContractOptions | None
 
 
 @dataclass(frozen=True)
@@ -64,6 +58,32 @@ class _Usable:
     features: NDArray[np.float32]
     present: dict[str, NDArray[np.bool_]]
     words: Prepared | None = None
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """Rows whose inputs are prepared: which are inside the cohort (bool [n]), which are `wanted` and prepared, the errors so far [n],
+    which have none (bool [n]), and the warnings [n] (None: no row has one)."""
+
+    table: pa.Table
+    inside: NDArray[np.bool_]
+    wanted: Places
+    error: NDArray[np.object_]
+    clean: NDArray[np.bool_]
+    prepared: dict[str, Prepared]
+    warning: NDArray[np.object_] | None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Rows on their way, in parts; those of the first one are prepared."""
+
+    parts: tuple[pa.Table, ...]
+    first: _Ready | None
+    score_outside: bool
+    without: tuple[str, ...]
+    outputs: tuple[str, ...]
+    contract: ContractOptions
 
 
 @dataclass(frozen=True)
@@ -82,14 +102,23 @@ class Bundle:
     beside: Any = None
 
     @classmethod
-    def load(cls, path: str | Path | StoragePath, *, allow_code: bool = False) -> Bundle:
+    def load(cls, path: str | Path | StoragePath, *, allow_code: bool = False, plan: Mapping[str, Any] | None = None) -> Bundle:
         """Every digest is checked, then the files are parsed from the checked bytes.
 
-        `allow_code`: the network may use a user's own code (a dotted path), which must be installed.  Raises BundleError
-        for anything missing, extra, damaged, unknown, or that would run code.
+        `allow_code`: the network may use a user's own code (a dotted path), which must be installed.  `plan`: as the predictions that
+        are to be continued have it (`EnginePlan.page`); None for the usual one.  Raises BundleError for anything missing, extra,
+        damaged, unknown, or that would run code, and where this machine cannot obey the plan.
         """
-        files, digest = read_files(StoragePath.of(path))
-        return _open(files, digest, allow_code)
+        path = StoragePath.of(path)
+        files, digest = read_files(path)
+
+        def graph(wanted: EnginePlan) -> Any:
+            from meddx.predict.kept import graph_of
+
+            return graph_of(path, digest, wanted)
+
+        parts = open_parts(files, allow_code=allow_code, plan=EnginePlan.of_page(plan) if plan else None, graph=graph)
+        return cls(parts.page, digest, parts.preparations, parts.predictor, parts.plan, parts.beside)
 
     @property
     def name(self) -> str:
@@ -122,6 +151,11 @@ class Bundle:
         return self.page.columns
 
     @property
+    def states_contract(self) -> bool:
+        """Whether rows that are not as those of train are noticed; the predictions then have the column `warning`."""
+        return contract.states_contract(self.preparations)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns it looks at, required and optional."""
         return tuple(column.name for column in self.page.columns)
@@ -133,7 +167,7 @@ class Bundle:
 
     def schema(self, outputs: Sequence[str] = ()) -> pa.Schema:
         """The columns of `predict`."""
-        return outcome.schema(self.page.head, outputs)
+        return outcome.schema(self.page.head, outputs, warns=self.states_contract)
 
     def logits(self, prepared: Mapping[str, Prepared]) -> Floats:
         """Uncalibrated logits [n, k] of prepared rows without errors, on the scale of unweighted cases (the network's own plus
@@ -157,6 +191,7 @@ class Bundle:
         score_outside: bool = False,
         without: Sequence[str] = (),
         outputs: Sequence[str] = (),
+        contract: ContractWish = None,
     ) -> pa.Table:
         """One row of predictions for each row, in order.
 
@@ -167,22 +202,66 @@ class Bundle:
         `without`: optional inputs that are hidden, as though nobody had brought their columns.  `outputs`: `embedding` adds
         the column `embedding` (list<float32>), what the network makes of a case before its answer.  RecipeError where an
         input is not there or not optional, and for an embedding of a baseline.
+
+        `contract`: what of a row that is not as those of train: `warn` (its reason codes in the column `warning`; the default),
+        `quarantine`, `ignore`, or a mapping of kinds to these, as `scoring.contract` of a recipe.
         """
+        return self.finish(self.begin(rows, score_outside=score_outside, without=without, outputs=outputs, contract=contract))
+
+    def begin(
+        self,
+        rows: pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]],
+        *,
+        score_outside: bool = False,
+        without: Sequence[str] = (),
+        outputs: Sequence[str] = (),
+        contract: ContractWish = None,
+    ) -> Begun:
+        """The half of `predict` that a thread may do ahead: it reads the rows and prepares the first part of them (decoding), and runs
+        no network.  `finish` does the rest."""
         check_wishes(self.page.kind, self.inputs, without, outputs)
         table = as_table(rows, self.page.columns)
         step = rows_at_once(self.plan, self.preparations.specs(), n_logits(self.head))
-        parts = [self._predict(table.slice(start, step), score_outside, without, outputs) for start in range(0, table.num_rows, step)]
-        return pa.concat_tables(parts) if parts else self.schema(outputs).empty_table()
+        parts = tuple(table.slice(start, step) for start in range(0, table.num_rows, step))
+        wishes = options_of(contract)
+        first = self._ready(parts[0], score_outside, without, wishes) if parts else None
+        return Begun(parts, first, score_outside, tuple(without), tuple(outputs), wishes)
 
-    def _predict(self, table: pa.Table, score_outside: bool, without: Sequence[str], outputs: Sequence[str]) -> pa.Table:
-        inside = cohort_mask(self.page.cohort, table)
-        status = np.where(inside, outcome.SCORED, outcome.OUTSIDE).astype(object)
+    def finish(self, begun: Begun) -> pa.Table:
+        """The predictions of what was begun; the next part is prepared while one is in the network."""
+        if begun.first is None:
+            return self.schema(begun.outputs).empty_table()
+        done = [self._predicted(begun.first, begun.outputs)] if len(begun.parts) == 1 else []
+        if not done:
+            ready = partial(self._ready_part, begun)
+            done = [self._predicted(later(), begun.outputs) for later in ahead(ready, range(len(begun.parts)))]
+        return pa.concat_tables(done)
+
+    def _ready_part(self, begun: Begun, place: int) -> _Ready:
+        if not place:
+            assert begun.first is not None
+            return begun.first
+        return self._ready(begun.parts[place], begun.score_outside, begun.without, begun.contract)
+
+    def _ready(self, table: pa.Table, score_outside: bool, without: Sequence[str], wishes: ContractOptions) -> _Ready:
+        inside = cohort_mask(self.page.cohort, as_compared(self.page.cohort, table))
         error: NDArray[np.object_] = np.full(table.num_rows, None, object)
+        clean = np.ones(table.num_rows, bool)
         wanted = np.arange(table.num_rows) if score_outside else np.flatnonzero(inside)
-        usable = self._usable(table, wanted, error, without, embed=outcome.EMBEDDING in outputs)
-        status[[row for row in np.flatnonzero(inside) if error[row] is not None]] = outcome.QUARANTINED
+        prepared = self._prepare(table if len(wanted) == table.num_rows else table.take(wanted), without)
+        for place, reason in self.preparations.row_errors(prepared).items():
+            error[wanted[place]], clean[wanted[place]] = reason, False
+        warning = contract.judge(self.preparations, prepared, wishes, wanted, error, clean)
+        return _Ready(table, inside, wanted, error, clean, prepared, warning)
+
+    def _predicted(self, ready: _Ready, outputs: Sequence[str]) -> pa.Table:
+        usable = self._usable(ready, embed=outcome.EMBEDDING in outputs)
+        status = outcome.statuses(ready.inside, ready.clean)
         found = self._answers(usable) if len(usable.rows) else None
-        return outcome.assemble(self.page.head, self.digest, table, status, error, found, outputs)
+        if ready.warning is not None:
+            ready.warning[~ready.clean] = None
+        ids, warns = ready.table, self.states_contract
+        return outcome.assemble(self.page.head, self.digest, ids, status, ready.error, found, outputs, warning=ready.warning, warns=warns)
 
     def _answers(self, usable: _Usable) -> outcome.Answers:
         probabilities = apply_by_pattern(self.page.calibration, self.head, usable.logits, usable.present)
@@ -191,17 +270,16 @@ class Bundle:
         entities = [] if usable.words is None else spans_of(self.head, probabilities, usable.words)
         return outcome.Answers(usable.rows, numbers, decisions, usable.features, entities)
 
-    def _usable(self, table: pa.Table, wanted: Places, error: NDArray[np.object_], without: Sequence[str], *, embed: bool) -> _Usable:
-        """Those `wanted` rows that can be used; the reasons of the others go into `error`."""
-        prepared = self._prepare(table if len(wanted) == table.num_rows else table.take(wanted), without)
-        for place, reason in self.preparations.row_errors(prepared).items():
-            error[wanted[place]] = reason
-        good = np.flatnonzero(np.array([error[row] is None for row in wanted], bool))
+    def _usable(self, ready: _Ready, *, embed: bool) -> _Usable:
+        """Those `wanted` rows that can be used; a logit that is not finite goes into `error`."""
+        wanted, error, prepared = ready.wanted, ready.error, ready.prepared
+        good = np.flatnonzero(ready.clean[wanted])
         if not len(good):
             return _Usable(good, np.zeros((0, 0)), np.zeros((0, 0), np.float32), {})
-        logits, features = self._features({name: select(one, good) for name, one in prepared.items()}, embed=embed)
+        some = prepared if len(good) == len(wanted) else {name: select(one, good) for name, one in prepared.items()}
+        logits, features = self._features(some, embed=embed)
         finite = np.isfinite(logits).all(axis=1)
-        error[wanted[good[~finite]]] = "not_finite"
+        error[wanted[good[~finite]]], ready.clean[wanted[good[~finite]]] = "not_finite", False
         kept = good[finite]
         present = {name: prepared[name].present[kept] for name in self.preparations.optional_names}
         words = select(prepared[words_input(self.head, self.preparations.specs())], kept) if self.head["kind"] == "tags" else None
@@ -211,81 +289,4 @@ class Bundle:
 
     def _prepare(self, table: pa.Table, without: Sequence[str]) -> dict[str, Prepared]:
         """Every input's arrays; a hidden one sees a table without its columns, the others all of it."""
-        if not without:
-            return self.preparations.transform(table)
-        return {one.name: one.transform(hide(table, one.columns) if one.name in without else table) for one in self.preparations.inputs}
-
-
-def write_bundle(
-    path: StoragePath,
-    *,
-    name: str,
-    head: Mapping[str, Any],
-    preparations: Preparations,
-    predictor: NetworkParts | EstimatorParts,
-    calibration: Mapping[str, Any],
-    threshold: Mapping[str, Any],
-    cohort: CohortOptions,
-    target: Mapping[str, Any],
-    about: Mapping[str, Any],
-    extra: Mapping[str, bytes] | None = None,
-    replace: bool = False,
-) -> str:
-    """Write a bundle, whole or not at all; its digest.
-
-    `extra`: files that travel with it and are never parsed (`card.md`).  What was written is opened once before it is
-    published, so a bundle that stands can be loaded.  Raises OutputError where another bundle stands, unless `replace`.
-    """
-    kind = "network" if isinstance(predictor, NetworkParts) else "estimator"
-    beside = predictor.beside if isinstance(predictor, NetworkParts) else None
-    page = Manifest(
-        name=name,
-        kind=kind,
-        head=HeadPage.model_validate({**head, "classes": tuple(head.get("classes") or ())}),
-        columns=contract(preparations, cohort_columns(cohort)),
-        inputs=preparations.state(),
-        predictor=predictor.page if isinstance(predictor, NetworkParts) else {"kind": predictor.kind},
-        calibration=dict(calibration),
-        threshold=dict(threshold),
-        cohort=cohort,
-        target=dict(target),
-        about=dict(about),
-        versions=versions_for([kind] if beside is None else [kind, "estimator"]),
-    )
-    files = {MANIFEST: dump_manifest(page), **_content(predictor)}
-    _open(files, "", allow_code=True)  # the code of an own encoder has just been trained
-    return publish(path, _joined(files, extra or {}), replace=replace)
-
-
-def _joined(files: Mapping[str, bytes], extra: Mapping[str, bytes]) -> dict[str, bytes]:
-    if clash := sorted({*files} & {*extra}):
-        raise BundleError(f"an extra file cannot have the name {clash[0]}", MANIFEST)
-    return {**files, **extra}
-
-
-def _content(predictor: NetworkParts | EstimatorParts) -> dict[str, bytes]:
-    if isinstance(predictor, NetworkParts):
-        beside = {} if predictor.beside is None else {MODEL: dump_estimator(predictor.beside)}
-        return {WEIGHTS: dump_weights(predictor.weights), **beside}
-    return {MODEL: dump_estimator(predictor.estimator)}
-
-
-def _open(files: Mapping[str, bytes], digest: str, allow_code: bool) -> Bundle:
-    if MANIFEST not in files:
-        raise BundleError("the bundle has no bundle.json", MANIFEST, "make the bundle again")
-    page = parse_manifest(files[MANIFEST])
-    needed = [MODEL] if page.kind == "estimator" else [WEIGHTS, *([MODEL] if page.predictor.get("options", {}).get("beside") else [])]
-    if missing := [name for name in needed if name not in files]:
-        raise BundleError(f"the bundle has no {missing[0]}", missing[0], "make the bundle again")
-    preparations = Preparations.from_state(page.inputs)
-    check_columns(page, preparations)
-    check_patterns(page.calibration, {one.name: one.optional for one in preparations.inputs})
-    if page.head.kind == "tags":
-        words_input(page.head.page, preparations.specs())
-    plan = plan_for(preparations.specs())
-    beside = load_estimator(files[MODEL]) if MODEL in needed else None
-    if page.kind == "estimator":
-        return Bundle(page, digest, preparations, beside, plan)
-    check_offset(page.predictor, n_logits(page.head.page))
-    predictor = load_network(files[WEIGHTS], page.predictor, preparations.specs(), page.head.page, allow_code=allow_code)
-    return Bundle(page, digest, preparations, predictor, plan, beside)
+        return {one.name: transform(one, hide(table, one.columns) if one.name in without else table) for one in self.preparations.inputs}

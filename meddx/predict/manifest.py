@@ -15,6 +15,7 @@ from meddx.errors import BundleError
 from meddx.inputs.prepare import Preparations
 from meddx.inputs.types import Preparation
 from meddx.predict.calibrate import check_calibration
+from meddx.predict.facts import of_column, of_input
 from meddx.record import versions
 from meddx.yamlconf import Options
 
@@ -27,6 +28,9 @@ SIZES = {
     "tokens": ("tokens", "words", "characters"),
 }
 PACKAGES = {"network": ("meddx", "python", "torch", "monai", "transformers"), "estimator": ("meddx", "python", "scikit-learn", "numpy")}
+
+
+Ends = tuple[float | None, float | None]
 
 
 class HeadPage(Options):
@@ -65,8 +69,9 @@ class HeadPage(Options):
 class Column(Options):
     """One column that the bundle looks at: the contract with whoever brings rows.
 
-    `joined`: the column holds a list of records a case, with `fields` (and `@time`, hours up to 0 = predict_at, where the
-    source has times); `rows` is the use of a joined table.
+    `use` is also its type.  Where it holds several things (fields of joined rows, variables, leads), facts are given for each by name;
+    an open end is null.  `joined`: the column holds a list of records a case, with `fields` (and `@time`, hours up to 0 = predict_at,
+    where the source has times); `rows` is the use of a joined table.
     """
 
     name: str
@@ -85,6 +90,16 @@ class Column(Options):
     steps: int | None = None  # signal: samples, events: bins of the grid
     variables: int | None = None  # events: how many train knew
     shape: tuple[int, int, int] | None = None  # volume: slices, rows, columns after preparation
+    missing: Literal["filled", "own_category", "refused", "optional"] | None = None  # what of a case that lacks it
+    complete: bool | None = None  # number, category: no row of train lacked it
+    categories: tuple[str, ...] | dict[str, tuple[str, ...]] | None = None  # those that train knew, the most frequent first
+    seen: Ends | dict[str, Ends] | None = None  # about where the values of train end
+    range: Ends | dict[str, Ends] | None = None  # beyond it a row breaks the contract; of a lead its spread, of a picture its contrast
+    units: str | dict[str, str] | None = None
+    channels_seen: Ends | None = None  # image: in the files of train, before preparation
+    bits_seen: Ends | None = None
+    spacing: dict[str, Ends] | None = None  # volume: mm from slice to slice, row to row, column to column in the files
+    rates: Ends | None = None  # signal: samples a second in the files
     tokens: int | None = None  # text: as many as are read; tokens: as many as a text may have
     words: int | None = None  # tokens: how many train knew, with padding and the unknown one
     characters: int | None = None  # tokens: as many of a word as are read
@@ -131,11 +146,12 @@ def _columns(one: Preparation) -> list[Column]:
     if spec["kind"] == "table" and joined is None:
         levels = dict(zip(spec["category_names"], spec["categories"], strict=True))
         return [
-            Column(name=name, use="category", levels=levels[name] - 2, **about)  # without missing and other
+            Column(name=name, use="category", levels=levels[name] - 2, **about, **of_column(one, name))  # without missing and other
             if name in levels
-            else Column(name=name, use="number", **about)
+            else Column(name=name, use="number", **about, **of_column(one, name))
             for name in one.columns
         ]
+    about |= of_input(one)
     if spec["kind"] == "image":
         about |= {"size": spec["size"], "channels": spec["channels"], "bits": 16 if spec["max"] > 255 else 8}
     elif spec["kind"] == "volume":

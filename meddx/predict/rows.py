@@ -34,8 +34,8 @@ def as_table(rows: pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]], column
     shapes = {column.name: "records" if column.joined else "nested" for column in columns if column.joined or column.use == "signal"}
     found = {name: _column(rows, name, shapes.get(name, "flat")) for name in wanted if name in names}
     count = _count(rows)
-    found["case_id"] = pa.array(_case_ids(found.get("case_id"), count), pa.string())
-    found["patient_id"] = pa.array(texts(found["patient_id"]), pa.string()) if "patient_id" in found else pa.nulls(count, pa.string())
+    found["case_id"] = _case_ids(found.get("case_id"), count)
+    found["patient_id"] = _as_text(found["patient_id"]) if "patient_id" in found else pa.nulls(count, pa.string())
     return pa.table({name: found[name] for name in wanted if name in found})
 
 
@@ -141,6 +141,12 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _case_ids(column: Any, count: int) -> list[str]:
-    given = [None] * count if column is None else list(texts(column))
-    return [str(row) if one is None else str(one) for row, one in enumerate(given)]
+def _case_ids(column: Any, count: int) -> Any:
+    given = pa.nulls(count, pa.string()) if column is None else _as_text(column)
+    if not given.null_count:
+        return given
+    return pa.array([str(row) if one is None else one for row, one in enumerate(given.to_pylist())], pa.string())
+
+
+def _as_text(column: Any) -> Any:
+    return column if column.type == pa.string() else pa.array(texts(column), pa.string())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,8 @@ from meddx.score.ledger import Part
 from meddx.score.plan import FOLDER, Plan
 from meddx.score.units import Piece, Unit
 from meddx.storage import StoragePath
+
+COLUMNS = {"case_id", "status", "error", "bundle", "unit", "row"}
 
 
 def is_finished(out: StoragePath, plan: Plan, published: set[str]) -> bool:
@@ -38,6 +40,12 @@ def status(out: StoragePath) -> list[str]:
     ]
     if plan.broken:
         lines.append(f"files not opened {len(plan.broken):,}: {_reasons(plan)}")
+    if plan.retired or plan.state.files_vanished:
+        state, standing = plan.state, len(plan.retired & published)
+        lines.append(
+            f"updates: files changed {state.files_changed:,}, vanished {state.files_vanished:,} with {state.rows_vanished:,} rows; "
+            f"units retired {len(plan.retired):,}" + (f", {standing:,} of their parts still stand" if standing else "")
+        )
     made = record.read(out / FOLDER)
     if made is not None and is_finished(out, plan, published):
         finished = f"finished; last job started {made['started']}, {made['seconds']:.1f} s"
@@ -59,20 +67,29 @@ def read_predictions(out: StoragePath) -> pa.Table:
 
 
 def verify(out: StoragePath) -> list[str]:
-    """Read every part back and prove that each (source file, row) stands there exactly once.
+    """Read every part back and prove that each (source file, row) stands there exactly once, and nothing else does.
 
-    The lines end with the balance line.  BooksError names what does not hold, IncompleteError the units undone.
+    The lines end with the balance line.  BooksError names what does not hold, OutputError a part of another run,
+    IncompleteError the units undone, or the parts that an update has still to take away.
     """
-    published = ledger.list_parts(out)
+    names = [info.path.relative_to(out) for info in out.list()]  # before the plan: then it knows every part
     plan = _plan(out)
-    parts = ledger.read_parts(out, plan, published)
+    there = set(names)
+    unit_ids = [unit_id for unit_id in plan.units if ledger.part_name(unit_id) in there]
+    parts = ledger.read_parts(out, plan, unit_ids)
     books = keep_books(out, plan, parts, max_rejected=float(plan.owner.scoring.get("max_rejected", 1)), failures={})
-    found = _Findings(problems=list(_tiling(plan)))
+    strays = _strays(names, plan)
+    found = _Findings(problems=[*strays, *_tiling(plan), *_record_differs(out, plan, books)])
     for unit_id in sorted(parts):
         _check_part(_read(out, unit_id), plan.units[unit_id], parts[unit_id], plan, found)
     if found.problems:
         more = f" and {len(found.problems) - 5} more" if len(found.problems) > 5 else ""
-        raise BooksError("; ".join(found.problems[:5]) + more, str(out), "do not use these predictions; score into another folder")
+        only = found.problems == strays
+        mend = "move what is not a part away, and verify again" if only else "do not use these predictions; score into another folder"
+        raise BooksError("; ".join(found.problems[:5]) + more, str(out), mend)
+    if late := sum(ledger.part_name(unit_id) in there for unit_id in plan.retired):
+        what = f"{late} parts of units that left the plan still stand, and readers of the folder would count them"
+        raise IncompleteError(what, str(out), "run the same command again")
     books.raise_for_problems()
     repeated = found.repeated_ids()
     return [
@@ -88,6 +105,7 @@ class _Findings:
 
     problems: list[str]
     ids: list[np.ndarray] = field(default_factory=list)
+    schema: pa.Schema | None = None
 
     def add_ids(self, ids: pa.ChunkedArray) -> None:
         from pandas.util import hash_array
@@ -115,12 +133,31 @@ def _reasons(plan: Plan) -> str:
 def _read(out: StoragePath, unit_id: str) -> pa.Table:
     path = ledger.part_path(out, unit_id)
     try:
-        with path.open() as stream:
-            return pq.ParquetFile(stream, page_checksum_verification=True).read()
+        return path.parsed(lambda stream: pq.ParquetFile(stream, page_checksum_verification=True).read(), (OSError, pa.ArrowException))
     except (OSError, pa.ArrowException) as error:
         raise StorageError(
             f"a published part is damaged ({type(error).__name__})", str(path), "delete this part and run the same command again"
         ) from error
+
+
+def _strays(names: Iterable[str], plan: Plan) -> list[str]:
+    """What readers of the folder would take for parts, and no generation of the plan knows."""
+    known = {ledger.part_name(unit_id) for unit_id in (*plan.units, *plan.retired)}
+    strays = [name for name in names if name not in known and not any(step.startswith(("_", ".")) for step in name.split("/"))]
+    more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
+    return [f"files that are no parts of this plan: {', '.join(strays[:3])}{more}"] if strays else []
+
+
+def _record_differs(out: StoragePath, plan: Plan, books: Books) -> Iterator[str]:
+    """The record is written last and on its own: what it says of plans and counts must be what stands there."""
+    made = record.read(out / FOLDER)
+    if made is None:
+        return
+    plans = tuple(made["plans"])
+    if plans != plan.digests[: len(plans)]:
+        yield "the record names other plans than stand here: a plan was changed or taken away"
+    elif plans == plan.digests and not books.undone and Books.from_dict(made["books"], str(out)).counts != books.counts:
+        yield "the record's counts are not those of the parts"
 
 
 def _tiling(plan: Plan) -> Iterator[str]:
@@ -140,11 +177,20 @@ def _tiling(plan: Plan) -> Iterator[str]:
 
 
 def _check_part(table: pa.Table, unit: Unit, part: Part, plan: Plan, found: _Findings) -> None:
+    found.schema = found.schema or table.schema.remove_metadata()
+    columns = ledger.columns_of(table.schema)
+    if (
+        part.columns not in ((), columns)
+        or not table.schema.remove_metadata().equals(found.schema)
+        or not set(table.column_names) >= COLUMNS
+    ):
+        found.problems.append(f"unit {unit.id}: columns are not as published")
+        return
     expected = np.concatenate([np.arange(piece.start, piece.stop) for piece in unit.pieces])
     checks = {
         "rows": table.num_rows == unit.rows and np.array_equal(table["row"].to_numpy(), expected),
-        "unit": pc.all(pc.equal(table["unit"], unit.id)).as_py() is not False,
-        "bundle": pc.all(pc.equal(table["bundle"], plan.owner.bundle)).as_py() is not False,
+        "unit": pc.all(pc.equal(table["unit"], unit.id), skip_nulls=False).as_py() is True,
+        "bundle": pc.all(pc.equal(table["bundle"], plan.owner.bundle), skip_nulls=False).as_py() is True,
         "counts": ledger.count(table) == part.counts,
     }
     found.problems += [f"unit {unit.id}: {name} are not as planned" for name, holds in checks.items() if not holds]

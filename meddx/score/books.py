@@ -13,6 +13,7 @@ from typing import Any
 from meddx.errors import BooksError, IncompleteError
 from meddx.score.ledger import Counts, Part
 from meddx.score.plan import Plan
+from meddx.score.sources import JUNK_FILE
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Books:
     max_rejected: float
     undone: dict[str, str] = field(default_factory=dict)
     unbalanced: tuple[str, ...] = ()
+    junk: int = 0  # of `not_opened`: what desktops leave behind, which nobody misses
 
     @property
     def done(self) -> int:
@@ -37,7 +39,7 @@ class Books:
     @property
     def rejected(self) -> float:
         """The share of rows read that are quarantined, or of files that could not be opened, whichever is larger."""
-        return max(self.counts.quarantined / max(self.read, 1), self.not_opened / max(self.files, 1))
+        return max(self.counts.quarantined / max(self.read, 1), (self.not_opened - self.junk) / max(self.files - self.junk, 1))
 
     @property
     def exit_code(self) -> int:
@@ -52,7 +54,8 @@ class Books:
         counts = self.counts
         text = f"scored {counts.scored:,} = read {self.read:,} - quarantined {counts.quarantined:,} - outside cohort {counts.outside:,}"
         broken = f"; files not opened {self.not_opened:,} of {self.files:,}" if self.not_opened else ""
-        return f"{text}; units {self.done:,} of {self.units:,}{broken}; {self.out}"
+        warned = f"; {counts.warning_line}" if counts.warned else ""
+        return f"{text}{warned}; units {self.done:,} of {self.units:,}{broken}; {self.out}"
 
     def raise_for_problems(self) -> None:
         """IncompleteError where units are undone; BooksError where the books do not balance or too much was rejected."""
@@ -105,6 +108,7 @@ def keep_books(out: object, plan: Plan, parts: Mapping[str, Part], *, max_reject
         max_rejected=max_rejected,
         undone=undone,
         unbalanced=tuple(unbalanced),
+        junk=sum(reason == JUNK_FILE for _, reason in plan.broken.values()),
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -14,7 +14,9 @@ from meddx.storage import StoragePath
 @dataclass(frozen=True)
 class Facts:
     """What an output belongs to, and what its rows must have.  `engine`: how forwards run, kept with the predictions;
-    `kind`: network or estimator; `inputs`: their names and whether each is optional (None: not known, nothing is checked)."""
+    `kind`: network or estimator; `inputs`: their names and whether each is optional (None: not known, nothing is checked);
+    `columns`: all that it looks at; `scale`: mean and deviation of a regression's target; `answers`: how often it said what when it was
+    made, by part and band (None: made before that was counted)."""
 
     digest: str
     cohort: dict[str, Any]
@@ -22,6 +24,10 @@ class Facts:
     engine: dict[str, Any] | None = None
     kind: str = ""
     inputs: dict[str, bool] | None = None
+    columns: tuple[str, ...] = ()
+    name: str = ""
+    scale: tuple[float, float] | None = None
+    answers: dict[str, Any] | None = None
 
     def check_wishes(self, without: Sequence[str], outputs: Sequence[str]) -> None:
         """RecipeError for what this bundle cannot do, before anything is planned."""
@@ -40,7 +46,7 @@ class Predictor(Protocol):
     def columns(self) -> tuple[str, ...]: ...
     def schema(self, outputs: Sequence[str] = ()) -> pa.Schema: ...
     def predict(
-        self, rows: pa.Table, *, score_outside: bool = False, without: Sequence[str] = (), outputs: Sequence[str] = ()
+        self, rows: pa.Table, *, score_outside: bool = False, without: Sequence[str] = (), outputs: Sequence[str] = (), contract: Any = None
     ) -> pa.Table: ...
 
 
@@ -48,7 +54,13 @@ class Bundles(Protocol):
     """Where bundles come from; picklable, for it travels to the workers."""
 
     def facts(self, path: StoragePath) -> Facts: ...
-    def load(self, path: StoragePath) -> Predictor: ...
+    def choose(self, path: StoragePath, rows: int, some: Callable[[], Iterable[pa.Table]]) -> dict[str, Any] | None:
+        """How forwards over `rows` rows are to run, for a new output; `some` gives batches of them to try with."""
+        ...
+
+    def load(self, path: StoragePath, engine: dict[str, Any] | None = None) -> Predictor:
+        """`engine`: as the plan of the output says (None: as usual)."""
+        ...
 
 
 class BundleFolders:
@@ -57,19 +69,29 @@ class BundleFolders:
     def facts(self, path: StoragePath) -> Facts:
         """Every digest is checked, as in loading, but only the manifest is parsed: a finished run need not import torch."""
         from meddx.inputs.prepare import Preparations
-        from meddx.predict.engine import plan_for
+        from meddx.predict.engine import plan_of_page
         from meddx.predict.files import read_files
         from meddx.predict.manifest import MANIFEST, parse_manifest
 
         files, digest = read_files(path)
         page = parse_manifest(files[MANIFEST])
         preparations = Preparations.from_state(page.inputs)
-        engine = asdict(plan_for(preparations.specs()))
+        engine = plan_of_page(preparations.specs(), page.predictor).page()
         required = tuple(column.name for column in page.columns if column.required)
         inputs = {one.name: one.optional for one in preparations.inputs}
-        return Facts(digest, page.cohort.model_dump(mode="json"), required, engine, page.kind, inputs)
+        columns = tuple(column.name for column in page.columns)
+        name = f"{page.about['recipe']}, {page.name}" if page.about.get("recipe") else page.name
+        head, cohort = page.head, page.cohort.model_dump(mode="json")
+        scale = None if head.mean is None or head.std is None else (head.mean, head.std)
+        return Facts(digest, cohort, required, engine, page.kind, inputs, columns, name, scale, page.about.get("answers"))
 
-    def load(self, path: StoragePath) -> Predictor:
+    def choose(self, path: StoragePath, rows: int, some: Callable[[], Iterable[pa.Table]]) -> dict[str, Any] | None:
+        from meddx.predict.choose import choose, draw
+
+        return choose(path, rows, lambda: draw(some()))
+
+    def load(self, path: StoragePath, engine: dict[str, Any] | None = None) -> Predictor:
+        """BundleError where this machine cannot run it as `engine` says."""
         from meddx.predict.bundle import Bundle
 
-        return Bundle.load(path)
+        return Bundle.load(path, plan=engine)

@@ -22,23 +22,41 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
 from meddx.errors import ClusterError
+from meddx.score.careful import Careful
+from meddx.score.child import Nursery
+from meddx.score.limits import Watchdog
 from meddx.score.runner import Job, Outcome, Runner, decode_task, encode_task
 from meddx.score.units import Task
+from meddx.score.worker import Place
 
 TASKS_A_WAVE = 20_000  # Ray Data spends about a millisecond and some memory on each block it is given
 TASKS_IN_FLIGHT = 2  # with 1 an autoscaling pool stays at its smallest size
 
 
 class ScoreUnit:
-    """The actor: loads the bundle once, then turns a batch of one task into its outcomes."""
+    """The actor: loads the bundle once, then turns a batch of one task into its outcomes.
+
+    A row that kills it, or that holds it up until the watchdog ends it, makes Ray start it again and try its task again; then
+    the unit's marker leads the careful way, in a child.
+    """
 
     def __init__(self, job: Job) -> None:
-        self._runner = Runner(job)
+        nursery = Nursery(job.bundle, job.bundles, dumps=ray.cloudpickle.dumps)  # what could travel here can travel on
+        nursery.job = job
+        self._patience, self._dog = job.limits.patience_s, Watchdog()
+        self._runner = Runner(job, careful=Careful(nursery, self._dog.rest), watch=self._see)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        outcomes = [outcome for text in batch["task"] for outcome in self._runner.run(decode_task(str(text)))]
+        try:
+            outcomes = [outcome for text in batch["task"] for outcome in self._runner.run(decode_task(str(text)))]
+        finally:
+            self._dog.rest()
         names = asdict(outcomes[0])
         return {name: np.array([asdict(outcome)[name] for outcome in outcomes]) for name in names}
+
+    def _see(self, place: Place | None) -> None:
+        """Each batch has its time."""
+        self._dog.arm(self._patience)
 
 
 def run_on_ray(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:

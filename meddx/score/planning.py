@@ -1,22 +1,26 @@
-"""Data, bundle and rules in, the plan that covers every file there is now out; and what a run would do, before it does it."""
+"""Data, bundle and rules in, the plan that covers every file there is now out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
-from meddx import record
 from meddx.errors import DataError
-from meddx.score import ledger
-from meddx.score.bundles import BundleFolders, Bundles, Facts
+from meddx.score.bundles import Facts
+from meddx.score.footers import drop_footers, footers_of
+from meddx.score.ids import ID
 from meddx.score.options import ScoringOptions
-from meddx.score.plan import FOLDER, Generation, Owner, Plan, draw_up
-from meddx.score.sources import Broken, SourceFile, find_root, list_files, read_footers
-from meddx.score.units import MB, Piece, Unit
-from meddx.score.worker import ID, UnitScorer, scorer_of
-from meddx.storage import FileInfo, StoragePath
+from meddx.score.owner import Owner
+from meddx.score.plan import NOTHING, Generation, Plan, draw_up
+from meddx.score.progress import Patience
+from meddx.score.sources import JUNK_FILE, Broken, SourceFile, Tell, check_apart, list_data
+from meddx.score.units import MB, Unit
+from meddx.storage import StoragePath
+from meddx.yamlconf import drop_empty
 
-SAMPLE_ROWS = 256
 LATER = ("outputs", "without")  # rules that the first outputs did not know
+PLACES = ("zone",)  # they name folders, and change no row
 
 
 def owner_of(facts: Facts, options: ScoringOptions) -> Owner:
@@ -25,7 +29,8 @@ def owner_of(facts: Facts, options: ScoringOptions) -> Owner:
     A rule that came later is left out where it asks for nothing, so that outputs from before it go on.
     """
     facts.check_wishes(options.without, options.outputs)
-    page = options.model_dump(mode="json")
+    page = options.model_dump(mode="json", exclude=set(PLACES))
+    drop_empty(page, ["contract"])
     for name in LATER:
         if wished := sorted(set(page.pop(name))):
             page[name] = wished
@@ -33,91 +38,85 @@ def owner_of(facts: Facts, options: ScoringOptions) -> Owner:
 
 
 def make_plan(
-    out: StoragePath, owner: Owner, required: Sequence[str], data: StoragePath, options: ScoringOptions, log: Callable[[str], None]
+    out: StoragePath,
+    owner: Owner,
+    required: Sequence[str],
+    data: StoragePath,
+    options: ScoringOptions,
+    log: Callable[[str], None],
+    *,
+    update: bool = False,
+    alone: Callable[[], bool] = lambda: False,
+    choose: Callable[[Sequence[Unit]], dict[str, Any] | None] | None = None,
 ) -> Plan:
     """The plan on storage that covers every file there is now, written by this job or by another that was first.
 
-    OutputError: `out` belongs to something else, or a planned file changed or vanished.  DataError: nothing to score.
+    OutputError: `out` belongs to something else, or, without `update`, a planned file changed or vanished.
+    DataError: nothing to score.  `alone`: asked before something is written, whether the storage has no conditional write.
+    `choose`: asked for a first plan, how forwards run; from then on that is obeyed.
     """
-    listing = list_files(find_root(data))
-    plan, missing = _look(out, owner, required, data, listing, options)
-    while plan is None or missing is not None:
-        if missing is not None:
-            if plan is not None:
-                log(f"new files since the plan: {len(missing.files) + len(missing.broken):,}; they are added to this run")
-            missing.publish(out)  # whoever was first, storage is asked again
-        plan, missing = _look(out, owner, required, data, listing, options)
-    return plan
+    tell = Patience(log)
+    while True:
+        plan, missing, _ = look(out, owner, required, data, options, update, tell)
+        if plan is not None and missing is not None:
+            log(_news(plan, missing))
+        if plan is None and missing is not None and choose is not None:
+            missing = replace(missing, owner=replace(owner, engine=choose(missing.units)))
+        if missing is None or missing.publish(out, alone=alone()):  # else another job was first: storage and archive are asked again
+            if missing is not None:
+                drop_footers(out)
+            plan = Plan.load(out) if missing is not None else plan
+            assert plan is not None
+            return plan
 
 
-def check(
-    bundle: StoragePath, data: StoragePath, out: StoragePath, options: ScoringOptions, *, bundles: Bundles | None = None
-) -> list[str]:
-    """What `score` would do, in lines: files, units to do and done, a sample scored, expected hours.  Nothing is written."""
-    bundles = bundles or BundleFolders()
-    facts = bundles.facts(bundle)
-    published = set(ledger.list_parts(out))
-    plan, new = _look(out, owner_of(facts, options), facts.required, data, list_files(find_root(data)), options)
-    units = [*(plan.units.values() if plan else ()), *(new.units if new else ())]
-    left = [unit for unit in units if unit.id not in published]
-    broken = {**(plan.broken if plan else {}), **(new.broken if new else {})}
-    files = (len(plan.files) if plan else 0) + (len(new.files) if new else 0)
-    lines = [
-        f"data: files {files:,}, rows {sum(unit.rows for unit in units):,}" + (f", files not opened {len(broken):,}" if broken else ""),
-        f"units {len(units):,}: done {len(units) - len(left):,}, to do {len(left):,} with {sum(unit.rows for unit in left):,} rows",
-    ]
-    if left:
-        lines.append(_sample(scorer_of(bundles.load(bundle), find_root(data), facts.required, options), left[0]))
-    return [*lines, _expected(out, sum(unit.rows for unit in left))]
+def _news(plan: Plan, missing: Generation) -> str:
+    files = missing.files | missing.broken
+    new = sum(path not in plan.files for path in files)
+    if not missing.leaving:
+        return f"new files since the plan: {new:,}; they are added to this run"
+    changed = sum(path in plan.files and plan.files[path][0] != version for path, (version, *_) in files.items())
+    return (
+        f"update: files changed {changed:,}, vanished {len(missing.leaving.gone):,}, new {new:,}; "
+        f"units retired {len(missing.leaving.retired):,}, planned {len(missing.units):,}"
+    )
 
 
-def _look(
-    out: StoragePath, owner: Owner, required: Sequence[str], data: StoragePath, listing: Mapping[str, FileInfo], options: ScoringOptions
-) -> tuple[Plan | None, Generation | None]:
-    """The plan there is, and the generation that is missing."""
-    plan = Plan.load(out)
+def look(
+    out: StoragePath, owner: Owner, required: Sequence[str], data: StoragePath, options: ScoringOptions, update: bool, tell: Tell
+) -> tuple[Plan | None, Generation | None, list[SourceFile]]:
+    """The plan there is, the generation that is missing, and the readable files of that one.
+
+    The archive is listed after the plan is read: a listing from before it could be older than what another job has planned, and
+    an update would take that back.
+    """
+    plan, leaving = Plan.load(out), NOTHING
+    listing = list_data(data, tell)
+    check_apart(listing, out)
+    new = listing.files
     if plan is not None:
+        owner = replace(owner, engine=plan.owner.engine)
         plan.check_owner(owner, out)
-    new = plan.new_files(listing) if plan else listing
-    if plan is not None and not new:
-        return plan, None
-    files, broken = read_footers(find_root(data), new)
+        new, leaving = plan.update(listing.files) if update else (plan.new_files(listing.files), NOTHING)
+        if not new and not leaving:
+            return plan, None, []
+    files, broken = footers_of(out, listing, new, tell)
     if plan is None:
         _check_first(files, broken, required, data)
-    return plan, draw_up(plan, owner, data, files, broken, options.unit_mb * MB)
+    return plan, draw_up(plan, owner, data, files, broken, options.unit_mb * MB, leaving), files
 
 
 def _check_first(files: Sequence[SourceFile], broken: Sequence[Broken], required: Sequence[str], data: StoragePath) -> None:
     """Refuse data that cannot be meant.  Later, and in single files, the same is a reason to quarantine rows."""
     if not files:
-        what = f"none of {len(broken)} Parquet files could be opened" if broken else "there are no Parquet files"
-        raise DataError(what, str(data), "name a dataset made by `meddx ingest`, or a folder or file of Parquet with a case_id column")
+        closed = sum(one.reason != JUNK_FILE for one in broken)
+        what = f"none of {closed} Parquet files could be opened" if closed else "there are no Parquet files and no pictures"
+        raise DataError(what, str(data), "name a dataset made by `meddx ingest`, Parquet with a case_id column, or a folder of pictures")
     missing = [name for name in (ID, *required) if not any(name in file.columns for file in files)]
+    if "volume" in missing and files[0].family == "dicom":
+        what = "the bundle needs volumes, and of a folder of DICOM each file is one picture here"
+        raise DataError(what, str(data), "run `meddx ingest` with `series: true`, and score the dataset")
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         what = f"no file has the columns that the bundle needs: {', '.join(missing[:5])}{more}"
         raise DataError(what, str(data), "check that the bundle was made for such data")
-
-
-def _sample(scorer: UnitScorer, unit: Unit) -> str:
-    first = unit.pieces[0]
-    piece = Piece(first.path, first.version, first.start, min(first.rows, SAMPLE_ROWS))
-    try:
-        counts = ledger.count(scorer.score(Unit(unit.id, (piece,), max(1, unit.weight * piece.rows // unit.rows))))
-    finally:
-        scorer.close()
-    reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.reasons.items())
-    line = (
-        f"sample of {counts.rows:,} rows: scored {counts.scored:,}, outside cohort {counts.outside:,}, quarantined {counts.quarantined:,}"
-    )
-    return line + (f" ({reasons})" if reasons else "")
-
-
-def _expected(out: StoragePath, rows: int) -> str:
-    """Hours at the rate of this output's last job."""
-    made = record.read(out / FOLDER)
-    if not rows:
-        return "expected: nothing to do"
-    if made is None or not made.get("rows_a_second"):
-        return "expected: unknown, no job has finished here yet"
-    return f"expected: {rows / made['rows_a_second'] / 3600:.2f} hours at {made['rows_a_second']:,.0f} rows a second, as in the last job"

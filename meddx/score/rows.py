@@ -5,8 +5,9 @@ Batches begin at the start of each row group, whatever range is asked for, so a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,20 @@ from meddx.errors import StorageError
 from meddx.storage import StoragePath
 
 BUFFER_BYTES = 8 << 20  # column chunks are read in pieces of this size, so that a huge row group streams
+HELD_BYTES = 64 << 20  # of a row group
+ATTEMPTS = 2
+
+
+def _open_file(stream: pa.NativeFile) -> pq.ParquetFile:
+    """Small row groups are fetched in a few large reads; one that is too large to hold is read piece by piece.
+
+    That must be said: pyarrow fetches whole row groups by default.
+    """
+    footer = pq.read_metadata(stream)
+    largest = max((footer.row_group(i).total_byte_size for i in range(footer.num_row_groups)), default=0)
+    return pq.ParquetFile(
+        stream, metadata=footer, page_checksum_verification=True, buffer_size=BUFFER_BYTES, pre_buffer=largest <= HELD_BYTES
+    )
 
 
 @dataclass(frozen=True)
@@ -40,16 +55,26 @@ class RowReader:
     """Reads rows of one file in order; going on where the last range ended costs nothing.
 
     `wanted` columns are read where the file has them; `rescue` columns are tried alone when others cannot be decoded.
+    `partitions`: texts that the file's folders say (`site=north`), a column each where the file has none of that name.
     StorageError when the storage fails; pa.ArrowException or OSError from the constructor when the footer is unreadable.
     """
 
-    def __init__(self, path: StoragePath, wanted: Sequence[str], rescue: Sequence[str], batch_rows: int) -> None:
+    def __init__(
+        self,
+        path: StoragePath,
+        wanted: Sequence[str],
+        rescue: Sequence[str],
+        batch_rows: int,
+        partitions: Mapping[str, str | None] | None = None,
+    ) -> None:
         self._path, self._batch_rows = path, batch_rows
         self._stream = path.open()
-        self._file = pq.ParquetFile(self._stream, page_checksum_verification=True, buffer_size=BUFFER_BYTES)
-        self.names: tuple[str, ...] = tuple(self._file.schema_arrow.names)
-        self._wanted = [name for name in wanted if name in self.names]
-        self._rescue = [name for name in rescue if name in self.names]
+        self._file = _open_file(self._stream)
+        inside = tuple(self._file.schema_arrow.names)
+        self._partitions = {name: text for name, text in (partitions or {}).items() if name in wanted and name not in inside}
+        self.names: tuple[str, ...] = (*inside, *self._partitions)
+        self._wanted = [name for name in wanted if name in inside]
+        self._rescue = [name for name in rescue if name in inside]
         self._chunks: Iterator[Chunk] = iter(())
         self._held: Chunk | None = None
 
@@ -57,8 +82,12 @@ class RowReader:
         self._file.close()
         self._stream.close()
 
-    def rows(self, start: int, count: int) -> Iterator[Chunk]:
-        """Chunks that cover [start, start + count), as far as the file has them."""
+    def rows(self, start: int, count: int, alive: Callable[[], None] | None = None) -> Iterator[Chunk]:
+        """Chunks that cover [start, start + count), as far as the file has them.
+
+        `alive` is called for each batch that was read, also for one that is skipped: the way to a row far down in a huge row
+        group is long, and whoever watches should not take that for a hang.
+        """
         stop = start + count
         if not self._goes_on(start):
             self._chunks, self._held = self._read_from(start), None
@@ -67,10 +96,17 @@ class RowReader:
                 self._held = next(self._chunks, None)
                 if self._held is None:
                     return
+                if alive is not None:
+                    alive()
                 continue
             piece = self._held.cut(start, stop)
             start = piece.stop
             yield piece
+
+    def group_stop(self, row: int) -> int:
+        """Where the row group of this row ends: as far as rows are lost when its pages cannot be decoded."""
+        ends = accumulate(self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups))
+        return next((end for end in ends if row < end), row + 1)
 
     def _goes_on(self, start: int) -> bool:
         """Whether reading on is cheaper than beginning anew: the row is next, or later in the row group that is being read."""
@@ -95,41 +131,64 @@ class RowReader:
             first += rows
 
     def _read_group(self, group: int, first: int, rows: int) -> Iterator[Chunk]:
+        """Twice where the first time fails: a byte may have been lost on the way, and a row is quarantined for ever."""
         if not self._wanted:
-            yield Chunk(first, rows, None)
+            yield Chunk(first, rows, self._with_partitions(None, rows))
             return
         at, stop = first, first + rows
-        try:
-            for batch in self._batches(group, self._wanted):
-                yield Chunk(at, batch.num_rows, batch)
-                at += batch.num_rows
-            return
-        except (OSError, pa.ArrowException) as error:
-            if isinstance(error, MemoryError):
-                raise
-            self._blame_storage(group, error)
-        yield Chunk(at, stop - at, self._rescued(group, at - first), "page_unreadable")
+        for _ in range(ATTEMPTS):
+            try:
+                for chunk in self._read_on(group, first, at, stop):
+                    yield chunk
+                    at = chunk.stop
+                if at == stop:
+                    return
+            except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: text that is none, in a damaged page
+                self._blame_storage(error)
+        table = self._rescued(group, at - first, stop - at)
+        yield Chunk(at, stop - at, self._with_partitions(table, stop - at), "page_unreadable")
+
+    def _read_on(self, group: int, first: int, at: int, stop: int) -> Iterator[Chunk]:
+        """The group's batches from row `at` on; never more rows than its footer says, though damaged pages may hold more."""
+        for batch in self._batches(group, self._wanted):
+            chunk = Chunk(first, batch.num_rows, batch)
+            first = chunk.stop
+            if first > at:
+                piece = chunk.cut(at, stop)
+                yield replace(piece, table=self._with_partitions(piece.table, piece.rows))
+            if first >= stop:
+                return
+
+    def _with_partitions(self, table: pa.Table | None, rows: int) -> pa.Table | None:
+        for name, text in self._partitions.items():
+            column = pa.repeat(pa.scalar(text, pa.string()), rows)
+            table = pa.table({name: column}) if table is None else table.append_column(name, column)
+        return table
 
     def _batches(self, group: int, columns: list[str]) -> Iterator[pa.Table]:
         for batch in self._file.iter_batches(self._batch_rows, row_groups=[group], columns=columns):
             yield pa.Table.from_batches([batch])
 
-    def _rescued(self, group: int, skip: int) -> pa.Table | None:
+    def _rescued(self, group: int, skip: int, rows: int) -> pa.Table | None:
         """The ids of rows whose other columns are lost, if those pages are whole."""
         try:
-            return self._file.read_row_group(group, columns=self._rescue).slice(skip) if self._rescue else None
-        except (OSError, pa.ArrowException):
+            found = self._file.read_row_group(group, columns=self._rescue).slice(skip) if self._rescue else None
+        except (OSError, ValueError, pa.ArrowException):
             return None
+        return found if found is not None and found.num_rows == rows else None
 
-    def _blame_storage(self, group: int, error: Exception) -> None:
-        """Bytes that cannot be read are the storage's fault and are tried again; bytes that can, and make no sense, are the file's."""
-        about = self._file.metadata.row_group(group)
+    def _blame_storage(self, error: Exception) -> None:
+        """Bytes that cannot be read are the storage's fault and are tried again; bytes that can, and make no sense, are the file's.
+
+        The whole file is read, for its own word on where its columns lie is not to be trusted: pyarrow aborts the process
+        when it is asked for a column that is encrypted, or whose statistics are damaged.
+        """
+        if isinstance(error, MemoryError):
+            raise error
         try:
-            for i in range(about.num_columns):
-                column = about.column(i)
-                at = min(offset for offset in (column.dictionary_page_offset, column.data_page_offset) if offset)
-                stop = at + column.total_compressed_size
-                while at < stop and (got := len(self._stream.read_at(min(BUFFER_BYTES, stop - at), at))):
-                    at += got
+            at = 0
+            while got := len(self._stream.read_at(BUFFER_BYTES, at)):
+                at += got
         except OSError:
-            raise StorageError("a file could not be read", str(self._path), "check the storage and run the same command again") from error
+            what = "a file could not be read"
+            raise StorageError(what, str(self._path), "check the storage and run the same command again") from error

@@ -9,15 +9,23 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from meddx.score.sources import SourceFile
+from meddx.score.sources import PARQUET, SourceFile
 
 MB = 1 << 20
 STREAM_BYTES = 64 * MB  # a row group above this is streamed, never held
 BYTES_A_ROW = 64  # a row weighs at least this much: a constant column of a billion rows has almost no bytes
 
 Task = tuple["Unit", ...]
+
+
+class UnitFailed(Exception):
+    """The unit stays undone; `kind` is a short code, the same for the same cause."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(kind, detail)
+        self.kind, self.detail = kind, detail
 
 
 @dataclass(frozen=True)
@@ -36,12 +44,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Unit:
-    """The commit unit.  `weight`: bytes before compression; units with the same non-empty `stream` are one task."""
+    """The commit unit.  `weight`: bytes before compression; units with the same non-empty `stream` are one task; `family`: of its files."""
 
     id: str
     pieces: tuple[Piece, ...]
     weight: int
     stream: str = ""
+    family: str = PARQUET
 
     @property
     def rows(self) -> int:
@@ -61,19 +70,19 @@ def count_buckets(files: Iterable[SourceFile], unit_bytes: int) -> int:
 
 def make_units(files: Sequence[SourceFile], *, unit_bytes: int, buckets: int) -> list[Unit]:
     """All units of these files, sorted by id; empty files have none."""
-    grouped: dict[int, list[tuple[Piece, int]]] = {}
+    grouped: dict[tuple[str, int], list[tuple[Piece, int]]] = {}
     units: list[Unit] = []
     for file in sorted(files, key=lambda one: one.path):
         weight = _weigh(file)
         if not file.rows:
             continue
-        if weight < unit_bytes:
+        if weight < unit_bytes or file.family != PARQUET:
             bucket = int(digest(file.path), 16) % buckets
-            grouped.setdefault(bucket, []).append((Piece(file.path, file.version, 0, file.rows), weight))
+            grouped.setdefault((file.family, bucket), []).append((Piece(file.path, file.version, 0, file.rows), weight))
         else:
             units += _cut(file, unit_bytes)
-    for members in grouped.values():
-        units += _pack(members, 2 * unit_bytes)
+    for (family, _), members in grouped.items():
+        units += (replace(unit, family=family) for unit in _pack(members, 2 * unit_bytes))
     return sorted(units, key=lambda unit: unit.id)
 
 

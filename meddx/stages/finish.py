@@ -18,9 +18,11 @@ from meddx.inputs.tags import word_spans
 from meddx.inputs.types import Prepared
 from meddx.models.heads import make_head
 from meddx.models.options import EncoderOptions, ModelOptions
+from meddx.predict import outcome, spread
 from meddx.predict.bundle import write_bundle
-from meddx.predict.engine import both_logits, estimator_logits, network_logits, plan_for
+from meddx.predict.engine import both_logits, estimator_logits, network_logits, plan_for, select
 from meddx.predict.estimators import EstimatorParts
+from meddx.predict.manifest import HeadPage
 from meddx.predict.networks import NetworkParts
 from meddx.predict.options import ThresholdOptions
 from meddx.predict.outcome import class_numbers, median_class
@@ -29,6 +31,8 @@ from meddx.predict.threshold import choose_thresholds
 from meddx.recipe import Recipe
 from meddx.stages.material import Material
 from meddx.storage import StoragePath
+
+TRAIN_CASES = 2000  # of the train part whose answers are counted: a share is then known to about one in a hundred
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,11 @@ def finish(
 ) -> tuple[str, dict[str, float]]:
     """Calibrate and choose the threshold on the calibrate part, measure on validate, write.  (digest, metrics on validate)"""
     validate, calibrate = material.parts["validate"], material.parts["calibrate"]
-    tuned = tune(recipe, name, material.head, logits_of(fitted.parts, material, calibrate.prepared, patterns=True), calibrate.labels)
+    held_out = logits_of(fitted.parts, material, calibrate.prepared, patterns=True)
+    tuned = tune(recipe, name, material.head, held_out, calibrate.labels)
     measured = measure(material.head, tuned, logits_of(fitted.parts, material, validate.prepared), validate.labels)
-    return write(recipe, name, fitted, material, tuned, path, {**about, "validate": measured}), measured
+    answers = {"calibrate": answers_of(material.head, tuned, held_out), "train": answers_of_train(fitted, material, tuned)}
+    return write(recipe, name, fitted, material, tuned, path, {**about, "validate": measured, "answers": answers}), measured
 
 
 def write(recipe: Recipe, name: str, fitted: Fitted, material: Material, tuned: Tuned, path: StoragePath, about: Mapping[str, Any]) -> str:
@@ -107,6 +113,27 @@ def tune(recipe: Recipe, name: str, head: Mapping[str, Any], said: Logits, label
         return Tuned(calibration, {**chosen, "unreachable": error.what})
 
 
+def answers_of(head: Mapping[str, Any], tuned: Tuned, said: Logits) -> dict[str, Any]:
+    """How many cases got which answer, by band: {"cases", "bands"}.  The night's page holds an archive's answers against them."""
+    page = HeadPage.model_validate({**head, "classes": tuple(head["classes"])})
+    if head["kind"] == "tags":
+        found: Any = make_head(head)
+        columns = {spread.SPANS: np.array([len(one) for one in found.spans(said.logits)], np.float64)}
+    else:
+        names = outcome.number_columns(page)[:1] if head["kind"] == "regression" else outcome.number_columns(page)
+        columns = dict(zip(names, tuned.probabilities(head, said).T, strict=True))
+    scale = (head["mean"], head["std"]) if head["kind"] == "regression" else None
+    return {"cases": len(said.logits), "bands": spread.count_answers(columns, scale)}
+
+
+def answers_of_train(fitted: Fitted, material: Material, tuned: Tuned) -> dict[str, Any]:
+    """The same of cases that the model learned from, at most TRAIN_CASES of them, evenly through the part."""
+    part = material.parts["train"]
+    some = np.unique(np.linspace(0, len(part.rows) - 1, min(TRAIN_CASES, len(part.rows))).astype(np.int64))
+    prepared = {name: select(one, some) for name, one in part.prepared.items()}
+    return answers_of(material.head, tuned, logits_of(fitted.parts, material, prepared))
+
+
 def logits_of(
     parts: NetworkParts | EstimatorParts, material: Material, prepared: Mapping[str, Prepared], *, patterns: bool = False
 ) -> Logits:
@@ -121,7 +148,7 @@ def logits_of(
 def _forward(parts: NetworkParts | EstimatorParts, material: Material) -> Callable[[Mapping[str, Prepared]], np.ndarray]:
     """What makes logits of prepared cases."""
     specs = material.preparations.specs()
-    plan = plan_for(specs)
+    plan = plan_for(specs, parts.kind if isinstance(parts, EstimatorParts) else None)
 
     def of_baseline(estimator: Any, prepared: Mapping[str, Prepared]) -> np.ndarray:
         return estimator_logits(estimator, material.head, specs, prepared, plan)

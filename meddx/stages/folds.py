@@ -18,7 +18,7 @@ from meddx.dataset.target import Labels, TargetCoder
 from meddx.recipe import Recipe
 from meddx.record import Recorder
 from meddx.stages.console import Clock, working
-from meddx.stages.finish import Fitted, Logits, Tuned, logits_of, measure, tune, write
+from meddx.stages.finish import Fitted, Logits, Tuned, answers_of, answers_of_train, logits_of, measure, tune, write
 from meddx.stages.fit import fit_baseline, fit_network, with_beside
 from meddx.stages.material import Material, about_of, gather, together
 from meddx.stages.run import Log, Run
@@ -42,6 +42,11 @@ class OutOfFold:
     @property
     def logits(self) -> np.ndarray:
         return np.concatenate([one.logits for one in self.said])
+
+    def first(self, head: Mapping[str, Any]) -> Logits:
+        """Of the first repeat, in which each case is held out once."""
+        said = [one.logits for turn, one in zip(self.turns, self.said, strict=True) if turn.repeat == 0]
+        return Logits(_in_deviations(head, np.concatenate(said)))
 
     @property
     def validate(self) -> dict[str, float]:
@@ -138,6 +143,10 @@ def _make_bundle(
     tuned = tuned_from(recipe, model, material.head, found, labels)
     about = about_of(recipe, model, mark, dataset, split, material)
     about |= {"validate": found.validate, "cases": {"train": len(material.parts["train"].rows)}, "estimate": PROCEDURE}
+    about["answers"] = {
+        "out_of_fold": answers_of(material.head, tuned, found.first(material.head)),
+        "train": answers_of_train(fitted, material, tuned),
+    }
     digest = write(recipe, model, fitted, material, tuned, run.bundle(model), about)
     recorder.add_input("dataset", run.dataset, dataset.digest)
     recorder.counts = {"train": len(material.parts["train"].rows), "turns": len(found.turns)}
@@ -148,10 +157,12 @@ def _make_bundle(
 
 def tuned_from(recipe: Recipe, model: str, head: Mapping[str, Any], found: OutOfFold, labels: Labels) -> Tuned:
     """Calibration and threshold from out-of-fold answers; `labels` of all rows of the dataset."""
-    logits = found.logits
-    if head["kind"] == "regression":
-        logits = (logits - head["mean"]) / head["std"]
-    return tune(recipe, model, head, Logits(logits), labels.take(found.rows))
+    return tune(recipe, model, head, Logits(_in_deviations(head, found.logits)), labels.take(found.rows))
+
+
+def _in_deviations(head: Mapping[str, Any], logits: np.ndarray) -> np.ndarray:
+    """A regression's answers on the scale that the bundle's own logits have."""
+    return (logits - head["mean"]) / head["std"] if head["kind"] == "regression" else logits
 
 
 def _scalars(about: Mapping[str, Any]) -> dict[str, Any]:

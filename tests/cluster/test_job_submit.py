@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,24 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rayhost import RAY, TOKEN, free_ports, short_folder, stop
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 ROOT = Path(__file__).parents[2]
-TOKEN = "0123456789abcdef" * 4
-RAY = [sys.executable, "-m", "ray.scripts.scripts"]  # the `ray` of this Python, wherever it is installed
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports below 10002 or above 19999 (Ray's workers use those between), all open at once, so that they differ."""
-    held: list[socket.socket] = []
-    while len(held) < number:
-        one = socket.socket()
-        one.bind(("127.0.0.1", 0))
-        held.append(one)
-    ports = [one.getsockname()[1] for one in held if not 10002 <= one.getsockname()[1] <= 19999]
-    for one in held:
-        one.close()
-    return ports if len(ports) == number else free_ports(number)
 
 
 def answers(port: int) -> bool:
@@ -44,16 +27,6 @@ def answers(port: int) -> bool:
             return bool(reply.status == 200)
     except OSError:  # not up yet
         return False
-
-
-def stop(head: subprocess.Popen[bytes]) -> None:
-    """End this head and what it started (a session of its own), and nothing else: `ray stop` would end every Ray of the machine."""
-    head.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):  # its processes may wait for each other
-        head.wait(10)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(head.pid, signal.SIGKILL)
-    head.wait(10)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +40,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def dashboard(environment: dict[str, str]) -> Iterator[int]:
     """The port of a head with two CPUs, a token and a dashboard on loopback."""
-    folder = Path("/tmp") / f"meddx-{os.getpid()}"  # short: the path of a Unix socket has 107 characters at most
+    folder = short_folder("submit")
     shutil.rmtree(folder, ignore_errors=True)
     ports = dict(zip(("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port"), free_ports(4), strict=True))
     command = [*RAY, "start", "--head", "--block", "--num-cpus=2", "--dashboard-host=127.0.0.1", f"--temp-dir={folder}"]

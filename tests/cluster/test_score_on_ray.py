@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ def test_only_what_is_left_is_done(ray_cluster: None, helper: Any, data: Path, t
 
 def test_a_worker_that_cannot_start_is_named(ray_cluster: None, helper: Any, data: Path, tmp_path: Path) -> None:
     class Unreachable(helper.PlainBundles):  # type: ignore[misc, name-defined]
-        def load(self, path: StoragePath) -> Any:
+        def load(self, path: StoragePath, engine: Any = None) -> Any:
             raise BundleError("there is no finished bundle here")
 
     with pytest.raises(ClusterError, match="BundleError: there is no finished bundle here") as caught:
@@ -84,18 +83,3 @@ def test_one_cpu_and_a_worker_that_dies_again_and_again(helper: Any, data: Path,
     code, said = helper.score_in_child(data, tmp_path / "o", failpoint="published:2", workers=1)
     assert code == 0, said
     assert "units 6 of 6" in said and verify(StoragePath.of(tmp_path / "o"))
-
-
-def test_a_driver_that_is_killed_loses_nothing(helper: Any, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "o"
-    run(helper, data, tmp_path / "undisturbed", 0)
-    with helper.start_child(data, out, workers=2, sleep=0.5) as child:
-        deadline = time.monotonic() + 100
-        while not list(out.glob("part-*")) and child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        child.kill()
-    done = len(list(out.glob("part-*")))
-    assert 1 <= done < 6  # killed in the middle
-    books = run(helper, data, out, 0)
-    assert books.exit_code == 0 and verify(StoragePath.of(out))
-    assert helper.rows_of(out).equals(helper.rows_of(tmp_path / "undisturbed"))

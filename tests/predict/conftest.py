@@ -85,7 +85,8 @@ def labels_of(kind: str, table: pa.Table) -> Labels:
 def parts_and_logits(predictor: str, preparations: Preparations, head: dict[str, Any], table: pa.Table) -> tuple[Any, np.ndarray]:
     from meddx.models.build import build_model
 
-    prepared, plan = preparations.transform(table), plan_for(preparations.specs())
+    prepared = preparations.transform(table)
+    plan = plan_for(preparations.specs(), None if predictor in ("mlp", "cnn") else predictor)
     if predictor in ("mlp", "cnn"):
         parts = network_parts(preparations, head, predictor)
         model = build_model(

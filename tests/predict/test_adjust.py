@@ -63,8 +63,9 @@ def test_the_bundle_decides_as_its_weights_say() -> None:
     assert chosen == choose_weights(CLASSES, (), probabilities[51:], truth[51:])
     check_threshold(head, chosen)
     weights = np.array(list(chosen["weights"].values()))
-    assert (decide(head, {}, chosen, probabilities)[0] == np.array(CLASSES)[(probabilities * weights).argmax(1)]).all()
-    assert (decide(head, {}, {}, probabilities)[0] == np.array(CLASSES)[probabilities.argmax(1)]).all()
+    for threshold, expected in ((chosen, probabilities * weights), ({}, probabilities)):
+        ((codes, words),) = decide(head, {}, threshold, probabilities)
+        assert (np.array(words)[codes] == np.array(CLASSES)[expected.argmax(1)]).all()
     assert choose_thresholds(ThresholdOptions(), head.page, probabilities, labels) == {}
 
 

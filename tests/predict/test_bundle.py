@@ -45,7 +45,7 @@ def test_pictures_score_alone_as_among_others(make_bundle, patients) -> None:
 def test_columns_and_decisions_of_each_answer(make_bundle, patients) -> None:
     binary = Bundle.load(make_bundle("logistic", "binary"))
     found = binary.predict(patients)
-    first, last = ["case_id", "patient_id", "status", "error"], ["bundle"]
+    first, last = ["case_id", "patient_id", "status", "error", "warning"], ["bundle"]
     assert found.column_names == [*first, "probability", "decision", *last]
     assert found["bundle"].unique().to_pylist() == [binary.digest]
     chance, value = found["probability"].to_numpy(), binary.threshold["value"]

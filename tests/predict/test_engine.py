@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from meddx.errors import BundleError
 from meddx.inputs.types import Prepared
-from meddx.predict.engine import EnginePlan, batches, network_logits, plan_for, select
+from meddx.predict.engine import EnginePlan, batches, network_logits, plan_for, rows_at_once, select
 
 
 def prepared(n: int) -> dict[str, Prepared]:
@@ -108,3 +109,40 @@ def test_select_takes_what_lies_aside_too() -> None:
     some = select(whole, np.array([3, 1]))
     assert some.aside["summary"].tolist() == [[6, 7], [2, 3]] and some.arrays["x"].tolist() == [3, 1] and some.errors == {}
     assert next(iter(batches({"a": whole}, 3)))[0]["a"].aside["summary"].shape == (3, 2)
+
+
+def test_a_plan_is_read_as_it_was_written_and_an_older_one_has_no_engine() -> None:
+    for plan in (EnginePlan(), EnginePlan(8, "bfloat16", False, 2, "openvino"), EnginePlan(threads=1)):
+        assert EnginePlan.of_page(plan.page()) == plan
+    assert EnginePlan().page() == {"batch_rows": 256, "dtype": "float32", "channels_last": True, "threads": None}
+    assert EnginePlan.of_page({"batch_rows": 8, "trial": {"rows": 256}}) == EnginePlan(8)
+
+
+@pytest.mark.parametrize(
+    "page", [{"engine": "tensor"}, {"dtype": "int8"}, {"batch_rows": 0}, {"batch_rows": "8"}, {"threads": -1}, {"streams": 2}]
+)
+def test_a_plan_that_is_not_known_whole_is_refused(page: dict) -> None:
+    with pytest.raises(BundleError, match="plan of these predictions is not known"):
+        EnginePlan.of_page(page)
+
+
+def test_a_baseline_takes_larger_batches_and_slow_inputs_are_prepared_in_parts() -> None:
+    table, film = {"t": {"kind": "table"}}, {"x": {"kind": "image", "channels": 1, "size": 64}}
+    assert plan_for(table, "boosting").batch_rows == 4096 and plan_for(film, "boosting").batch_rows == 64
+    assert rows_at_once(plan_for(table, "boosting"), table, 1) == 4096 and rows_at_once(plan_for(film), film, 1) == 128
+
+
+def test_bfloat16_of_torch_is_another_answer_of_the_same_shape() -> None:
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = torch.nn.Linear(256, 1)
+
+        def forward(self, batch):  # noqa: ANN001, ANN202
+            return self.dense(batch["film"]["pixels"].float().flatten(1) / 255)
+
+    model, data = Net(), prepared(5)
+    wide, narrow = (network_logits(model, data, EnginePlan(4, dtype)) for dtype in ("float32", "bfloat16"))
+    assert wide.shape == narrow.shape and 0 < np.abs(wide - narrow).max() < 0.05

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from fast_helper import dtypes, needs_openvino, numbers, plan_page
 from predict_helper import HEADS
 
 from meddx.dataset.options import CohortOptions
@@ -44,7 +45,7 @@ def stays() -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory, stays) -> Bundle:  # noqa: ANN001
+def place(tmp_path_factory, stays) -> StoragePath:  # noqa: ANN001
     import torch
 
     from meddx.models.build import build_model
@@ -69,11 +70,35 @@ def bundle(tmp_path_factory, stays) -> Bundle:  # noqa: ANN001
         predictor=NetworkParts(ModelOptions(hidden=8).model_dump(mode="json"), pages, model.state_dict()),
         calibration={"kind": "none"}, threshold={"value": 0.5}, cohort=CohortOptions(), target={}, about={},
     )  # fmt: skip
-    return Bundle.load(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(place) -> Bundle:  # noqa: ANN001
+    return Bundle.load(place)
+
+
+@needs_openvino
+@pytest.mark.parametrize("dtype", dtypes())
+def test_sequences_score_alone_as_among_others_as_a_graph_too(place, bundle, stays, dtype: str, tmp_path_factory, monkeypatch) -> None:  # noqa: ANN001
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    fast = Bundle.load(place, plan=plan_page(16, dtype))
+    everything, expected = fast.predict(stays), bundle.predict(stays)
+    assert everything["error"].equals(expected["error"]) and everything["status"].equals(expected["status"])
+    scored = np.array(expected["status"].to_pylist()) == "scored"
+    assert scored.sum() > 20
+    assert np.abs(numbers(everything)[scored] - numbers(expected)[scored]).max() < (1e-5 if dtype == "float32" else 5e-3)
+    for row in (0, 17, 59):
+        assert fast.predict(stays.slice(row, 1)).equals(everything.slice(row, 1))
 
 
 def test_the_contract_names_the_sources_and_what_is_read_of_them(bundle) -> None:
-    found = {column.name: column.model_dump(exclude_none=True) for column in bundle.contract}
+    said = {column.name: column for column in bundle.contract}
+    facts = {"missing", "categories", "seen", "range", "units", "rates"}
+    found = {name: column.model_dump(exclude_none=True, exclude=facts) for name, column in said.items()}
+    assert [column.missing for column in bundle.contract] == ["filled", "optional", "refused", "refused"]
+    assert said["ecg"].rates == (25.0, 100.0)
+    assert set(said["labs"].categories) == {"ward"}
     assert list(found) == ["vitals", "labs", "note", "ecg"]
     assert found["vitals"] == {
         "name": "vitals", "use": "events", "required": True, "input": "vitals", "joined": True, "fields": ("item", "value"),

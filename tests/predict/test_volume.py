@@ -50,6 +50,7 @@ def test_a_volume_scores_alone_as_among_others(tmp_path: Path, kind: str) -> Non
     (column,) = bundle.contract
     assert column.model_dump(exclude_none=True) == {
         "name": "volume", "use": "volume", "required": True, "input": "ct", "shape": (6, 8, 8), "channels": 1,
+        "missing": "refused",
     }  # fmt: skip
 
 

@@ -45,7 +45,7 @@ class PlainBundle:
         return SCHEMA
 
     def predict(
-        self, rows: pa.Table, *, score_outside: bool = False, without: tuple[str, ...] = (), outputs: tuple[str, ...] = ()
+        self, rows: pa.Table, *, score_outside: bool = False, without: tuple[str, ...] = (), outputs: tuple[str, ...] = (), **more: Any
     ) -> pa.Table:
         time.sleep(float(os.environ.get("SCORING_HELPER_SLEEP", "0")))
         x = rows["x"].to_numpy(zero_copy_only=False).astype(float)
@@ -74,7 +74,10 @@ class PlainBundles:
     def facts(self, path: StoragePath) -> Facts:
         return Facts(path.name, {"keep": self.cohort}, ("x",), {"batch_rows": 256})
 
-    def load(self, path: StoragePath) -> PlainBundle:
+    def choose(self, path: StoragePath, rows: int, some: Any) -> dict[str, Any]:
+        return {"batch_rows": 256}
+
+    def load(self, path: StoragePath, engine: Any = None) -> PlainBundle:
         return PlainBundle(digest=path.name)
 
 

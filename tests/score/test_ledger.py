@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import scoring_helper as helper
 
+from meddx import failpoints
 from meddx.errors import OutputError, StorageError
 from meddx.score import ledger
 from meddx.score.ledger import Counts, Stamp
-from meddx.score.plan import Owner, Plan, draw_up
+from meddx.score.plan import Leaving, Owner, Plan, draw_up
 from meddx.score.sources import list_files, read_footers
 from meddx.score.units import MB, Unit
 from meddx.score.worker import UnitScorer
@@ -97,6 +99,28 @@ def test_a_part_under_a_name_that_no_plan_knows_is_refused(planned: tuple[Storag
     ledger.publish(out, "f" * 16, ledger.encode(table, unit, stamp(plan))[0])
     with pytest.raises(OutputError):
         ledger.read_parts(out, plan, ledger.list_parts(out))
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_unit_that_leaves_the_plan_while_it_is_published(
+    tmp_path: Path, planned: tuple[StoragePath, Plan, Unit, pa.Table], monkeypatch: pytest.MonkeyPatch, looks: bool
+) -> None:
+    """Paused between the look before and the final name; without the look after it (the twin) the part stands for ever."""
+    out, plan, unit, table = planned
+    data = ledger.encode(table, unit, stamp(plan))[0]
+    monkeypatch.setenv(failpoints.VARIABLE, "temp_written:1:wait")
+    monkeypatch.setenv(failpoints.GATE, str(tmp_path))
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(ledger.publish, out, unit.id, data, ledger.Watch(out, 1) if looks else None)
+        while not (tmp_path / "temp_written.reached").exists():
+            time.sleep(0.01)
+        assert draw_up(plan, OWNER, out, [], [], MB, Leaving((unit.id,), tuple(plan.files))).publish(out)
+        (tmp_path / "temp_written.go").touch()
+        assert job.result(timeout=10) is not looks
+    assert ledger.list_parts(out) == ([] if looks else [unit.id])
+    newer = Plan.load(out)
+    assert newer is not None and newer.units == newer.files == {} and ledger.retire(out, newer, ledger.list_parts(out)) == set()
+    assert ledger.list_parts(out) == []
 
 
 def test_counts_add_up() -> None:

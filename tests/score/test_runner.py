@@ -23,7 +23,7 @@ def make_job(tmp_path: Path, bundle: Any = None) -> tuple[Job, list[Any]]:
     root = StoragePath.of(helper.archive(tmp_path / "d", files=1, rows=200, payload=8000, group=50))
 
     class Given(helper.PlainBundles):
-        def load(self, path: StoragePath) -> Any:
+        def load(self, path: StoragePath, engine: Any = None) -> Any:
             return bundle or helper.PlainBundle(digest=path.name)
 
     stamp = ledger.Stamp(("plan",), "a" * 16, "rules", "token")
@@ -52,18 +52,18 @@ def test_a_unit_is_published_once_and_lost_afterwards(tmp_path: Path) -> None:
 def test_the_attempt_that_comes_second_drops_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job, tasks = make_job(tmp_path)
     list(run_here(job, tasks))
-    before = {path: path.read_bytes() for path in (tmp_path / "o").iterdir()}
-    monkeypatch.setattr(StoragePath, "exists", lambda self: False)  # both began before either was done
+    before = {path: path.read_bytes() for path in (tmp_path / "o").glob("part-*")}
+    monkeypatch.setattr(StoragePath, "is_file", lambda self: False)  # both began before either was done
     assert [one.state for one in run_here(job, tasks)] == ["lost"] * 2
-    assert {path: path.read_bytes() for path in (tmp_path / "o").iterdir()} == before
+    assert {path: path.read_bytes() for path in (tmp_path / "o").glob("part-*")} == before
 
 
 def test_twin_without_create_once_the_second_attempt_overwrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job, tasks = make_job(tmp_path)
     list(run_here(job, tasks))
-    before = {path: path.stat().st_ino for path in (tmp_path / "o").iterdir()}
-    monkeypatch.setattr(StoragePath, "exists", lambda self: False)
-    monkeypatch.setattr(StoragePath, "create_once", lambda self, data: self.replace(data) is None)
+    before = {path: path.stat().st_ino for path in (tmp_path / "o").glob("part-*")}
+    monkeypatch.setattr(StoragePath, "is_file", lambda self: False)
+    monkeypatch.setattr(StoragePath, "create_once", lambda self, data, alone=False: self.replace(data) is None)
     assert [one.state for one in run_here(job, tasks)] == ["published"] * 2
     assert all(path.stat().st_ino != inode for path, inode in before.items())
 
@@ -91,12 +91,12 @@ def test_a_full_disk_fails_the_unit_and_leaves_nothing_half(tmp_path: Path, monk
     monkeypatch.setattr(runner, "RETRY_AFTER", ())
     job, tasks = make_job(tmp_path)
 
-    def full(self: StoragePath, data: bytes) -> bool:
-        raise StorageError("storage failed: OSError: no space left on device")
+    def full(self: StoragePath, data: bytes, *, alone: bool = False) -> bool:
+        raise StorageError("storage failed: OSError: no space left on device", kind="full")
 
     monkeypatch.setattr(StoragePath, "create_once", full)
-    assert [one.kind for one in run_here(job, tasks)] == ["storage"] * 2
-    assert not (tmp_path / "o").exists()
+    assert [one.kind for one in run_here(job, tasks)] == ["full"] * 2
+    assert not [path for path in (tmp_path / "o").rglob("*") if path.is_file()]
 
 
 def test_a_bundle_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class WishingBundles(helper.PlainBundles):
     def facts(self, path: StoragePath) -> Facts:
         return Facts(path.name, {}, ("x",), {"batch_rows": 256}, "network", {"table": False, "labs": True})
 
-    def load(self, path: StoragePath) -> Wishing:
+    def load(self, path: StoragePath, engine: Any = None) -> Wishing:
         return Wishing(digest=path.name)
 
 

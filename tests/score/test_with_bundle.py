@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +88,7 @@ def test_the_facts_are_those_of_the_loaded_bundle(bundle: StoragePath) -> None:
 
     facts, loaded = BundleFolders().facts(bundle), Bundle.load(bundle)
     assert facts.digest == loaded.digest and facts.cohort == loaded.cohort.model_dump(mode="json")
-    assert facts.required == loaded.columns == ("size", "site", "age") and facts.engine == asdict(loaded.plan)
+    assert facts.required == facts.columns == loaded.columns == ("size", "site", "age") and facts.engine == loaded.plan.page()
 
 
 def test_a_damaged_bundle_is_refused_before_anything_is_written(tmp_path: Path, bundle: StoragePath, data: Path) -> None:

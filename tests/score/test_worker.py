@@ -135,7 +135,7 @@ def test_a_source_that_changes_before_or_while_it_is_read_fails_the_unit(tmp_pat
         with pytest.raises(UnitFailed) as caught:
             UnitScorer(bundle, StoragePath.of(folder), ("x",)).score(unit)
         assert caught.value.kind == "source_changed"
-    monkeypatch.setattr(UnitScorer, "_check_version", lambda *_: None)  # the twin: unnoticed
+    monkeypatch.setattr(UnitScorer, "check_version", lambda *_: None)  # the twin: unnoticed
     assert UnitScorer(bundle, StoragePath.of(folder), ("x",)).score(unit).num_rows == 100
 
 
@@ -151,7 +151,7 @@ def test_fewer_rows_than_planned_fail_the_unit(tmp_path: Path, monkeypatch: pyte
     folder = helper.archive(tmp_path / "d", files=1)
     (unit,) = units_of(folder)
     helper.archive(tmp_path / "d", files=1, rows=90)
-    monkeypatch.setattr(UnitScorer, "_check_version", lambda *_: None)
+    monkeypatch.setattr(UnitScorer, "check_version", lambda *_: None)
     with pytest.raises(UnitFailed) as caught:
         UnitScorer(helper.PlainBundle(), StoragePath.of(folder), ("x",)).score(unit)
     assert caught.value.kind == "rows_differ"

@@ -71,6 +71,9 @@ def test_the_network_finds_names_that_the_dictionary_cannot_know(finished: Path)
     assert numbers["network"] > 0.95 and numbers["dictionary"] < 0.9
     assert found["primary"]["verdict"] in ("better", "useful")
     assert "both ends" in (finished / "run/comparison/report.html").read_text()
+    for model in ("network", "dictionary"):  # half of the sentences name a drug
+        counted = json.loads((finished / f"run/bundles/{model}/bundle.json").read_text())["about"]["answers"]["calibrate"]
+        assert sum(counted["bands"]["spans"]) == counted["cases"] and counted["bands"]["spans"][0] > 0.3 * counted["cases"]
 
 
 @pytest.mark.slow

@@ -145,6 +145,11 @@ def test_folds_of_an_ordinal_target_resume_and_end_in_bundles(tmp_path: Path, ca
     assert sorted(row for table in held for row in table.column("row").to_pylist()) == sorted([*range(150)] * 3), "each case once a model"
     manifest = json.loads((tmp_path / "run/bundles/network/bundle.json").read_text())
     assert manifest["about"]["cases"] == {"train": 150} and "procedure" in manifest["about"]["estimate"]
+    for part in ("out_of_fold", "train"):  # each case once, whatever the repeats
+        counted = manifest["about"]["answers"][part]
+        assert counted["cases"] == 150 and {name: sum(one) for name, one in counted["bands"].items()} == dict.fromkeys(
+            ("p_I", "p_II", "p_III"), 150
+        )
 
     next((tmp_path / "run/folds").rglob("turn-1-2.parquet")).unlink()
     shutil.rmtree(tmp_path / "run/bundles")

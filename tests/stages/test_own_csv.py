@@ -145,9 +145,12 @@ def test_an_empty_file_is_refused(cases: Make, tmp_path: Path, capsys: pytest.Ca
     assert "cases.csv" in capsys.readouterr().err
 
 
-def test_new_cases_without_labels_are_scored(cases: Make, tmp_path: Path) -> None:
+def test_new_cases_without_labels_are_scored(
+    cases: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import pyarrow.parquet as pq
 
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     cases()
     page = drafted(tmp_path)
     assert main(["train", *page, "out=run"]) == 0
@@ -156,6 +159,15 @@ def test_new_cases_without_labels_are_scored(cases: Make, tmp_path: Path) -> Non
     text = (tmp_path / "page.yaml").read_text()
     override = "data=tonight.csv" if "\ndata: cases.csv" in text else "data.path=tonight.csv"
     assert main(["ingest", page[0], override, "out=night"]) == 0
-    assert main(["score", "run/bundles/network", "night/dataset", "--out", "night/predictions"]) == 0
+    command = ["score", "run/bundles/network", "night/dataset", "--out", "night/predictions", "--price", "3.6"]
+    for look, said in (("--check", "expected: unknown, nothing was measured yet"), ("--probe", "as a probe on 20")):
+        assert main([*command, look]) == 0
+        told = capsys.readouterr().out
+        assert said in told and "sample of 50 rows: scored 50" in told and "cost: " in told
+        assert not (tmp_path / "night/predictions").exists()
+    assert main(command) == 0
+    assert "\nexpected: " in capsys.readouterr().out
+    text = (tmp_path / "night/predictions/_meddx/summary.html").read_text()
+    assert "the calibrate part of the training data" in text and "Learned from" in text and "about 0.00" not in text
     table = pq.read_table(tmp_path / "night/predictions")
     assert table.num_rows == 50 and table.column("probability").null_count == 0

@@ -81,6 +81,10 @@ def test_each_target_has_its_own_verdict_from_one_shared_network(finished: Path)
         shared = [key for key in weights[name] if not key.startswith("answer.")]
         assert shared and all(torch.equal(weights[name][key], weights["died"][key]) for key in shared)
     assert len(list((finished / "run/training").iterdir())) == 1
+    for name, columns in {"died": ["probability"], "days": ["value"]}.items():
+        about = json.loads((finished / "run/bundles" / name / "network/bundle.json").read_text())["about"]["answers"]
+        assert list(about["calibrate"]["bands"]) == columns and sum(about["train"]["bands"][columns[0]]) == about["train"]["cases"]
+        assert max(about["calibrate"]["bands"][columns[0]]) < 0.8 * about["calibrate"]["cases"]  # in the units of the bands
 
 
 @pytest.mark.slow

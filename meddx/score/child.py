@@ -1,0 +1,165 @@
+"""A bundle's path in, a process that holds the loaded bundle out: what dies in there is seen here, and another is started.
+
+The process is a plain `python -m meddx.score.serve`, not a fork (torch and Arrow have threads) and not multiprocessing's spawn,
+which would run the caller's main module again, and under Ray that is Ray's.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import Pipe
+from typing import Any
+
+from meddx.errors import IncompleteError
+from meddx.failpoints import VARIABLE
+from meddx.score.bundles import Bundles
+from meddx.score.limits import Limits
+from meddx.score.runner import CannotTravel, Job
+from meddx.score.units import Unit
+from meddx.storage import StoragePath
+
+STARTS = 3  # a process that dies so often while it loads will die again
+LOADING_S = 900
+
+
+class ChildDied(Exception):
+    """The process is gone; `args[0]` says how."""
+
+
+class ChildOverran(Exception):
+    """The process did not answer in time, and was killed."""
+
+
+class Child:
+    """One process and the pipe to it.  It ends when the pipe is closed, also because this process died."""
+
+    def __init__(self, first: bytes, failpoint: bool) -> None:
+        self._pipe, end = Pipe()
+        command = [sys.executable, "-P", "-m", "meddx.score.serve", str(end.fileno())]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[end.fileno()], env=_environment(failpoint))
+        end.close()
+        self.told: Job | None = None
+        self.unit: Unit | None = None
+        self.warm = False  # it has predicted: what is loaded, compiled or filled at the first time is there
+        self.send_bytes(first)
+
+    def send(self, *message: Any) -> None:
+        self.send_bytes(pickle.dumps(message))
+
+    def show(self, unit: Unit) -> None:
+        """The unit that the next steps are about; sent once, for it may have thousands of pieces."""
+        if self.unit is not unit:
+            self.send("unit", unit)
+            self.unit = unit
+
+    def send_bytes(self, message: bytes) -> None:
+        try:
+            self._pipe.send_bytes(message)
+        except OSError as error:
+            raise ChildDied(self.bury()) from error
+
+    def receive(self, deadline: float | None = None) -> tuple[Any, ...]:
+        """The next message.  `deadline`: of time.monotonic(); past it the child is killed."""
+        try:
+            if deadline is not None and not self._pipe.poll(max(0.0, deadline - time.monotonic())):
+                self.bury()
+                raise ChildOverran
+            message: tuple[Any, ...] = self._pipe.recv()
+            return message
+        except (EOFError, OSError) as error:
+            raise ChildDied(self.bury()) from error
+
+    def bury(self) -> str:
+        """End it, if it lives, and say how it ended."""
+        self._pipe.close()  # a living one sees that and ends; one whose GIL is held does not
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.2)
+        self._process.kill()
+        code = self._process.wait()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+class Nursery:
+    """At most one child at a time, started when it is wanted (or before, by `start`)."""
+
+    def __init__(self, bundle: StoragePath, bundles: Bundles, dumps: Callable[[Any], bytes] = pickle.dumps) -> None:
+        self._bundle, self._bundles, self._dumps = bundle, bundles, dumps
+        self._child: Child | None = None
+        self.job: Job | None = None
+        self.starts, self._ended = 0, False
+
+    def start(self, failpoint: bool = False) -> None:
+        """Let one load the bundle while this process does something else.  CannotTravel."""
+        if self._ended:
+            raise IncompleteError("the job was stopped", "", "run the same command again; everything published is kept")
+        try:
+            first = self._dumps((self._bundle, self._bundles, self.job.limits if self.job else Limits()))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise CannotTravel(type(error).__name__) from error
+        self.starts += 1
+        self._child = Child(first, failpoint)
+
+    def get(self) -> Child:
+        """A living child that knows the job.  What kept it from loading the bundle is raised here as it would be there."""
+        how = ""
+        for _ in range(STARTS):
+            try:
+                return self._ready()
+            except ChildDied as death:
+                how = str(death)
+            except ChildOverran:
+                how = "it did not answer"
+            self._child = None
+        raise IncompleteError(
+            f"the process that scores ended {STARTS} times while it loaded the bundle: {how}",
+            str(self._bundle),
+            "check that the bundle can be used on this machine (`meddx score --check`), and its memory",
+        )
+
+    def close(self) -> None:
+        """No child from now on, until the next is asked for."""
+        if self._child is not None:
+            self._child.bury()
+        self._child = None
+
+    def end(self) -> None:
+        """No child ever again; another thread that waits for one is told so."""
+        self._ended = True
+        self.close()
+
+    def _ready(self) -> Child:
+        if self._child is None:
+            self.start()
+        child = self._child
+        assert child is not None and self.job is not None
+        if child.told is not self.job:
+            child.send_bytes(self._dumps(("job", self.job)))
+            kind, *more = child.receive(time.monotonic() + LOADING_S)
+            if kind == "ready":
+                child.told = self.job
+            elif kind == "foreign":
+                self.close()
+                raise CannotTravel(*more)
+            else:
+                self.close()
+                raise more[0]
+        return child
+
+
+def _environment(failpoint: bool) -> dict[str, str]:
+    """Modules are found as here; threads are as here, for they can change a last bit; a failpoint is meant for one process."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    environment.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the usual one gives pages back at once: a tenth of a table's time
+    if not failpoint:
+        environment.pop(VARIABLE, None)
+    return environment
