@@ -61,7 +61,7 @@ class Progress:
 
     @property
     def rows_a_second(self) -> float:
-        """The start included."""
+        """From the plan on: the start of what scores is included, listing and the trial of an engine are not."""
         return self.done / max(self.seconds, 1e-9)
 
     def rates(self, engine: str) -> list[Rate]:
