@@ -113,12 +113,23 @@ def score(
     status: Annotated[bool, typer.Option("--status", help="say how far it is")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="read every part back and prove the books")] = False,
     update: Annotated[bool, typer.Option("--update", help="take up files that changed or vanished since the plan")] = False,
+    device: Annotated[str, typer.Option(help="of networks in a new output: cpu, cuda, or auto, a GPU where there is one")] = "auto",
 ) -> None:
     """Score every row of DATA exactly once; run the same command again to go on after a stop."""
-    from meddx.stages.score import score_command
+    from meddx.score.spawn import spawn
 
     look = next((name for name, asked in (("probe", probe), ("check", check), ("status", status), ("verify", verify)) if asked), None)
-    score_command(bundle, data, out, workers=workers, look=look, log=Console(), update=update, price=price)
+    there = Path(out or ".", "_meddx", "record.json").exists()
+    process = spawn(failpoint=True) if look is None and not workers and out and not there else None  # it imports while this one does
+    try:
+        from meddx.stages.score import score_command
+
+        score_command(
+            bundle, data, out, workers=workers, look=look, log=Console(), update=update, price=price, process=process, device=device
+        )
+    finally:
+        if process is not None:
+            process.end()
 
 
 @app.command()

@@ -19,19 +19,21 @@ from typing import Any
 USER, SECRET = "meddx", "meddx-secret"
 
 
-def free_port() -> int:
-    """A free port whose +10000 sibling (the server's gRPC port) is free, too."""
-    while True:
+def free_ports(count: int) -> list[int]:
+    """Free ports whose +10000 siblings (the server's gRPC ports) are free, too, and are none of the others."""
+    found: list[int] = []
+    while len(found) < count:
         with socket.socket() as one, socket.socket() as two:
             one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            if port > 50000:
+            port = int(one.getsockname()[1])
+            if port > 50000 or {port, port + 10000, port - 10000} & set(found):
                 continue
             try:
                 two.bind(("127.0.0.1", port + 10000))
             except OSError:
                 continue
-            return int(port)
+        found.append(port)
+    return found
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def serve(folder: Path) -> Iterator[str]:
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identity = {"name": USER, "credentials": [{"accessKey": USER, "secretKey": SECRET}], "actions": actions}
     (folder / "ids.json").write_text(json.dumps({"identities": [identity]}))
-    ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
+    ports = dict(zip(("master", "volume", "filer", "s3"), free_ports(4), strict=True))
     flags = [f"-{name}.port={port}" for name, port in ports.items()]
     command = [weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={folder / 'ids.json'}", *flags]
     command += ["-master.telemetry=false", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]

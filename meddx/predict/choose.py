@@ -29,20 +29,28 @@ PROBE, PROBE_OF, SEED = 256, 1024, 0
 BOUND = {"bfloat16": 0.005, "float32": 1e-4}  # of a probability; of a regression's value in deviations of train
 ENOUGH = 50_000_000  # numbers: 12,000 pictures of 64 x 64.  A first trial takes 5 to 10 s, and saves about 1 ms a picture
 FASTER = 1.2  # less is not worth another engine
-TORCH, EXACT = "torch", "float32"
-CHOSEN, INEXACT = "chosen", "not exact enough"
+CHOSEN, SLOW, INEXACT = "chosen", "not faster", "not exact enough"
+GPU_TIMES = 16
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """What is to be tried, and on what; `dtypes` from fast to safe."""
+    """What is to be tried, and on what; `plans` from fast to safe, the last one in float32."""
 
     path: StoragePath
     digest: str
     page: Manifest
     usual: EnginePlan
     probe: Callable[[], pa.Table]
-    dtypes: tuple[str, ...]
+    plans: tuple[EnginePlan, ...]
+
+    @property
+    def exact(self) -> EnginePlan:
+        """The same engine and device in float32: what stands for torch once it was found to be its equal."""
+        return replace(self.plans[0], dtype="float32")
+
+    def by_way(self, way: str) -> EnginePlan:
+        return next(one for one in (*self.plans, self.exact, self.usual) if way_of(one) == way)
 
 
 @dataclass(frozen=True)
@@ -64,28 +72,48 @@ def choose(
 ) -> dict[str, Any]:
     """The page of an EnginePlan for `rows` rows, and under `trial` what it was chosen by.
 
-    `probe` gives rows to try with (`draw`); it is called only where there is enough work to pay for a trial.  `dtypes`: what may be tried,
-    from fast to safe; None for what the processor has.
+    `probe` gives rows to try with (`draw`); it is called only where there is enough work to pay for a trial.  `device`: cpu or cuda, which
+    this machine must have; `dtypes`: what may be tried, from fast to safe; None for what the device has.
     """
     files, digest = read_files(path)
     page = parse_manifest(files[MANIFEST])
     specs = Preparations.from_state(page.inputs).specs()
     usual = plan_of_page(specs, page.predictor)
-    if device != "cpu" or not worth_a_trial(page, specs, rows):
+    if not worth_a_trial(page, specs, rows, device):
         return usual.page()
     try:
-        wanted = list(dtypes or (["bfloat16"] if "BF16" in capabilities() else []) + ["float32"])
+        plans = plans_for(usual, device, dtypes)
     except BundleError as error:
         return usual.page() | {TRIAL: {"result": error.what, "next": 'pip install "meddx[fast]"'}}
-    return _tried(_Trial(path, digest, page, usual, probe, tuple(wanted)))
+    return _tried(_Trial(path, digest, page, usual, probe, plans))
 
 
-def worth_a_trial(page: Manifest, specs: Mapping[str, Mapping[str, Any]], rows: int) -> bool:
+def plans_for(usual: EnginePlan, device: str, dtypes: Sequence[str] | None = None) -> tuple[EnginePlan, ...]:
+    """What may be faster than the usual plan on this device, from fast to safe.  BundleError where the engine is not installed.
+
+    A GPU is given more rows at once: beginning a batch takes it as long as a small one.
+    """
+    if device == "cpu":
+        wanted = list(dtypes or (["bfloat16"] if "BF16" in capabilities() else []) + ["float32"])
+        return tuple(replace(usual, engine="openvino", dtype=dtype) for dtype in wanted)  # type: ignore[arg-type]
+    wanted = list(dtypes or ["bfloat16", "float32"])
+    large = replace(usual, device="cuda", batch_rows=GPU_TIMES * usual.batch_rows)
+    return tuple(replace(large, dtype=dtype) for dtype in wanted)  # type: ignore[arg-type]
+
+
+def way_of(plan: EnginePlan) -> str:
+    """One word for it."""
+    return f"{plan.engine}-{plan.device}-{plan.dtype}"
+
+
+def worth_a_trial(page: Manifest, specs: Mapping[str, Mapping[str, Any]], rows: int, device: str = "cpu") -> bool:
     """Whether `rows` rows are so much work that a faster network pays.  Tables never are: preparing them takes longer than the network.
 
-    Tags have no fixed graph, and a user's own code may change while the bundle does not.
+    Tags have no fixed graph, which a processor's engine needs, and a user's own code may change while the bundle does not.
     """
-    if page.kind != "network" or page.head.kind == "tags" or any(":" in one["kind"] for one in page.predictor["encoders"].values()):
+    if page.kind != "network" or any(":" in one["kind"] for one in page.predictor["encoders"].values()):
+        return False
+    if page.head.kind == "tags" and device == "cpu":
         return False
     return rows * sum(elements_of(spec) for spec in specs.values()) >= ENOUGH
 
@@ -118,67 +146,68 @@ def _unequal(usual: pa.Table, other: pa.Table, name: str) -> int:
 
 
 def _tried(trial: _Trial) -> dict[str, Any]:
-    """The first of the dtypes that is as exact as it must be, and faster; the usual plan where none is.
+    """The first of the plans that is as exact as it must be, and faster; the usual one where none is.
 
-    The first trial of a bundle on a kind of processor holds all ways against torch, on rows and in time, and is kept.  From then on
-    the graph in float32, found to be torch's equal, stands for torch, and only the way that was chosen is held against it, on the rows at
-    hand: that takes a second and imports no torch.
+    The first trial of a bundle on a kind of device holds all ways against torch on the processor, on rows and in time, and is kept.  From
+    then on the same engine in float32, found to be torch's equal, stands for torch, and only the way that was chosen is held against it,
+    on the rows at hand: with a graph that takes a second and imports no torch.
     """
-    known = read_trial(trial.digest, trial.usual)
-    found = _first_trial(trial) if known is None or set(known["asked"]) != set(trial.dtypes) else _confirmed(trial, known)
-    dtype = found.pop("dtype")
-    chosen = trial.usual if dtype is None else replace(trial.usual, engine="openvino", dtype=dtype)
+    known = read_trial(trial.digest, trial.plans[0])
+    fits = known is not None and known["asked"] == [way_of(one) for one in trial.plans]
+    found = _confirmed(trial, known) if known is not None and fits else _first_trial(trial)
+    chosen = trial.by_way(found.get("way") or way_of(trial.usual))
     return chosen.page() | {TRIAL: {"rows": found.get("rows", 0), "seed": SEED, "tried": found["tried"]}}
 
 
 def _first_trial(trial: _Trial) -> dict[str, Any]:
-    asked = list(dict.fromkeys([*trial.dtypes, EXACT]))
-    ways, rows = _ways(trial, [TORCH, *asked])
-    tried = [_judge(trial.page.head, ways, TORCH, dtype) for dtype in asked] if TORCH in ways else []
-    fit = [one["dtype"] for one in tried if one["result"] == CHOSEN and one["dtype"] in trial.dtypes]  # in their order: fast first
-    exact = any(one["dtype"] == EXACT and one.get("difference", np.inf) <= BOUND[EXACT] for one in tried)
-    found = {"asked": list(trial.dtypes), "dtype": fit[0] if fit else None, "exact": exact, "tried": tried, "rows": rows}
+    plans = list(dict.fromkeys([*trial.plans, trial.exact]))
+    ways, rows = _ways(trial, [trial.usual, *plans])
+    tried = [_judge(trial, ways, trial.usual, plan) for plan in plans] if way_of(trial.usual) in ways else []
+    results = {way_of(plan): one for plan, one in zip(plans, tried, strict=False)}
+    fit = [way_of(plan) for plan in trial.plans if results.get(way_of(plan), {}).get("result") == CHOSEN]  # in their order: fast first
+    exact = results.get(way_of(trial.exact), {}).get("result") in (CHOSEN, SLOW)
+    asked = [way_of(one) for one in trial.plans]
+    found = {"asked": asked, "way": fit[0] if fit else None, "fit": fit, "exact": exact, "tried": tried, "rows": rows}
     if tried:
-        keep_trial(trial.digest, trial.usual, found)
-    return dict(found)
+        keep_trial(trial.digest, trial.plans[0], found)
+    return found
 
 
 def _confirmed(trial: _Trial, known: Mapping[str, Any]) -> dict[str, Any]:
     """What the first trial found, its choice tried again on these rows."""
-    dtype = known["dtype"]
-    if dtype in (None, EXACT):
+    way, exact = known["way"], way_of(trial.exact)
+    if way in (None, exact):
         return dict(known)
-    against = EXACT if known["exact"] else TORCH
-    ways, rows = _ways(trial, [against, dtype])
-    judged = _judge(trial.page.head, ways, against, dtype)
-    found = {**known, "tried": [{**judged, "against": against}], "rows": rows}
-    if judged["result"] != INEXACT and "difference" in judged:
-        return found
-    safer = EXACT if any((one["dtype"], one["result"]) == (EXACT, CHOSEN) for one in known["tried"]) else None
-    return {**found, "dtype": safer}
+    against = trial.exact if known["exact"] else trial.usual
+    ways, rows = _ways(trial, [against, trial.by_way(way)])
+    judged = _judge(trial, ways, against, trial.by_way(way))
+    found = {**known, "tried": [{**judged, "against": way_of(against)}], "rows": rows}
+    return found if judged["result"] in (CHOSEN, SLOW) else {**found, "way": exact if exact in known["fit"] else None}
 
 
-def _judge(head: HeadPage, ways: Mapping[str, tuple[float, pa.Table]], against: str, dtype: str) -> dict[str, Any]:
-    said = {"engine": "openvino", "dtype": dtype}
-    if dtype not in ways or against not in ways:
+def _judge(trial: _Trial, ways: Mapping[str, tuple[float, pa.Table]], against: EnginePlan, plan: EnginePlan) -> dict[str, Any]:
+    said = {"engine": plan.engine, "device": plan.device, "dtype": plan.dtype}
+    if way_of(plan) not in ways or way_of(against) not in ways:
         return {**said, "result": "it has no graph, or crashed"}
-    parity = compare(head, ways[against][1], ways[dtype][1])
-    times = ways[against][0] / max(ways[dtype][0], 1e-9)
-    result = INEXACT if not parity.holds(BOUND[dtype]) else CHOSEN if times >= FASTER else "not faster"
+    (usual_seconds, usual), (seconds, answers) = ways[way_of(against)], ways[way_of(plan)]
+    parity = compare(trial.page.head, usual, answers)
+    times = usual_seconds / max(seconds, 1e-12)
+    result = INEXACT if not parity.holds(BOUND[plan.dtype]) else CHOSEN if times >= FASTER else SLOW
     return {**said, "result": result, **asdict(parity), "times_faster": round(times, 2)}
 
 
-def _ways(trial: _Trial, ways: Sequence[str]) -> tuple[dict[str, tuple[float, pa.Table]], int]:
-    """({each way that came to its end: (seconds of a forward, predictions)}, rows); tried in a child, for a graph may crash."""
-    with (
-        Apart("attempt", torch=TORCH in ways) as apart,
-        tempfile.TemporaryDirectory(prefix="meddx-") as name,
-    ):  # 0700, and gone with the rows
+def _ways(trial: _Trial, plans: Sequence[EnginePlan]) -> tuple[dict[str, tuple[float, pa.Table]], int]:
+    """({each way that came to its end: (seconds a row of a forward, predictions)}, rows); tried in a child, for a graph may crash.
+
+    The folder that the rows are handed over in is this user's alone, and goes with them.
+    """
+    torch = any(one.engine == "torch" for one in plans)
+    with Apart("attempt", torch=torch) as apart, tempfile.TemporaryDirectory(prefix="meddx-") as name:
         probe, folder = trial.probe(), Path(name)
         with pa.OSFile(str(folder / "probe"), "wb") as file, pa.ipc.new_file(file, probe.schema) as writer:
             writer.write_table(probe)
-        task = {"bundle": str(trial.path), "digest": trial.digest, "ways": list(ways), "probe": str(folder / "probe"), "folder": name}
-        apart.run(task | {"plan": trial.usual.page()})
+        ways = {way_of(one): one.page() for one in plans}
+        apart.run({"bundle": str(trial.path), "digest": trial.digest, "ways": ways, "probe": str(folder / "probe"), "folder": name})
         lines = (folder / "lines").read_text().splitlines() if (folder / "lines").exists() else []
         told = {one["way"]: float(one["seconds"]) for one in map(json.loads, lines)}
         found = {way: (seconds, pa.ipc.open_file(pa.OSFile(str(folder / f"{way}.arrow"))).read_all()) for way, seconds in told.items()}

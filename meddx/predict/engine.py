@@ -33,6 +33,7 @@ AT_ONCE_BATCHES = 2  # of anything that is slower to prepare: the next ones are 
 AT_ONCE_BYTES = 64 << 20  # of long texts and volumes, and of their logits
 PICTURES = 4  # of a case with several, where the spec does not say how many
 TRIAL = "trial"  # what the choice was made by stands beside the plan
+USUAL = {"engine": "torch", "device": "cpu"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class EnginePlan:
     """How forwards run.  Chosen once and kept with the predictions, for each of these can change the last bits.
 
     `batch_rows`: rows of every forward; `threads`: of one forward, None as this process has them, 1 for a baseline;
-    `engine`: what runs a network (a baseline runs as it is); `dtype`: in which numbers.
+    `engine`: what runs a network (a baseline runs as it is); `dtype`: in which numbers; `device`: where torch runs it.
     """
 
     batch_rows: int = TABLE_ROWS
@@ -48,11 +49,11 @@ class EnginePlan:
     channels_last: bool = True
     threads: int | None = None
     engine: Literal["torch", "openvino"] = "torch"
+    device: Literal["cpu", "cuda"] = "cpu"
 
     def page(self) -> dict[str, Any]:
-        """As JSON.  The usual engine is not named, as in the plans from before there was another."""
-        page = asdict(self)
-        return page if self.engine != "torch" else {name: value for name, value in page.items() if name != "engine"}
+        """As JSON.  The usual engine and device are not named, as in the plans from before there were others."""
+        return {name: value for name, value in asdict(self).items() if name not in USUAL or USUAL[name] != value}
 
     @classmethod
     def of_page(cls, page: Mapping[str, Any]) -> EnginePlan:
@@ -60,6 +61,7 @@ class EnginePlan:
         given = {name: value for name, value in page.items() if name != TRIAL}
         plan = cls(**{one.name: given.pop(one.name) for one in fields(cls) if one.name in given})
         good = plan.engine in ("torch", "openvino") and plan.dtype in ("float32", "bfloat16") and isinstance(plan.channels_last, bool)
+        good = good and (plan.device == "cpu" or (plan.device == "cuda" and plan.engine == "torch"))
         counts = [plan.batch_rows] if plan.threads is None else [plan.batch_rows, plan.threads]
         if given or not good or not all(isinstance(one, int) and one > 0 for one in counts):
             raise BundleError("the plan of these predictions is not known here", "engine", "use the meddx that began them, or score anew")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from meddx.errors import BundleError
+from meddx.predict import gpus
 from meddx.predict.engine import EnginePlan
 from meddx.predict.graph import Graph, NotAGraph, check_obeyed, threads_here, unpack
 from meddx.storage import StoragePath
@@ -103,18 +104,18 @@ def keep_trial(digest: str, plan: EnginePlan, found: dict[str, Any]) -> None:
 
 
 def _trial_place(digest: str, plan: EnginePlan) -> Path | None:
-    """Beside the graph; a home folder may be shared by processors of several kinds."""
+    """Beside the graph; a home folder may be shared by machines of several kinds."""
     place = place_of(digest, plan)
-    return place.with_suffix(f".{_processor()}.trial") if place else None
+    return place.with_suffix(f".{_machine()}.trial") if place else None
 
 
 @cache
-def _processor() -> str:
-    """What can differ between two machines that share a home: the processor's name and abilities, and how many there are."""
+def _machine() -> str:
+    """What can differ between two machines that share a home: name, abilities and number of the processors, and the GPUs."""
     lines: set[str] = set()
     with contextlib.suppress(OSError):
         lines = {line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model name", "flags", "Features"))}
-    return hashlib.sha256(json.dumps([sorted(lines), platform.processor(), threads_here()]).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps([sorted(lines), platform.processor(), threads_here(), gpus.names()]).encode()).hexdigest()[:8]
 
 
 def _keep(place: Path | None, data: bytes) -> None:

@@ -82,6 +82,18 @@ def load_network(
     return model.eval()
 
 
+def placed(model: nn.Module, device: str) -> nn.Module:
+    """The network on its device.  BundleError where this machine has no such."""
+    if device == "cpu":
+        return model
+    import torch
+
+    if not torch.cuda.is_available():
+        what = "the network is to run on a GPU, and CUDA finds none here"
+        raise BundleError(what, "engine", "use a machine with a GPU and torch's CUDA build, or score into another folder")
+    return model.to(device)
+
+
 def _encoder(page: Any) -> EncoderOptions:
     return EncoderOptions.model_validate(page)
 

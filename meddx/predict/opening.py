@@ -12,7 +12,7 @@ from meddx.predict.calibrate import n_logits
 from meddx.predict.engine import EnginePlan, plan_of_page
 from meddx.predict.estimators import MODEL, load_estimator
 from meddx.predict.manifest import MANIFEST, Manifest, check_columns, parse_manifest
-from meddx.predict.networks import WEIGHTS, check_offset, load_network
+from meddx.predict.networks import WEIGHTS, check_offset, load_network, placed
 from meddx.predict.patterns import check_patterns
 from meddx.predict.spans import words_input
 
@@ -58,4 +58,4 @@ def open_parts(
     if plan.engine != "torch" and graph is not None:
         return Parts(page, preparations, graph(plan), plan, beside)
     predictor = load_network(files[WEIGHTS], page.predictor, preparations.specs(), page.head.page, allow_code=allow_code)
-    return Parts(page, preparations, predictor, plan, beside)
+    return Parts(page, preparations, placed(predictor, plan.device), plan, beside)

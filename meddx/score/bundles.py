@@ -54,8 +54,8 @@ class Bundles(Protocol):
     """Where bundles come from; picklable, for it travels to the workers."""
 
     def facts(self, path: StoragePath) -> Facts: ...
-    def choose(self, path: StoragePath, rows: int, some: Callable[[], Iterable[pa.Table]]) -> dict[str, Any] | None:
-        """How forwards over `rows` rows are to run, for a new output; `some` gives batches of them to try with."""
+    def choose(self, path: StoragePath, rows: int, some: Callable[[], Iterable[pa.Table]], device: str = "cpu") -> dict[str, Any] | None:
+        """How forwards over `rows` rows are to run on this machine's `device`, for a new output; `some` gives batches to try with."""
         ...
 
     def load(self, path: StoragePath, engine: dict[str, Any] | None = None) -> Predictor:
@@ -85,10 +85,10 @@ class BundleFolders:
         scale = None if head.mean is None or head.std is None else (head.mean, head.std)
         return Facts(digest, cohort, required, engine, page.kind, inputs, columns, name, scale, page.about.get("answers"))
 
-    def choose(self, path: StoragePath, rows: int, some: Callable[[], Iterable[pa.Table]]) -> dict[str, Any] | None:
+    def choose(self, path: StoragePath, rows: int, some: Callable[[], Iterable[pa.Table]], device: str = "cpu") -> dict[str, Any] | None:
         from meddx.predict.choose import choose, draw
 
-        return choose(path, rows, lambda: draw(some()))
+        return choose(path, rows, lambda: draw(some()), device=device)
 
     def load(self, path: StoragePath, engine: dict[str, Any] | None = None) -> Predictor:
         """BundleError where this machine cannot run it as `engine` says."""

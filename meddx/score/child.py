@@ -1,27 +1,18 @@
-"""A bundle's path in, a process that holds the loaded bundle out: what dies in there is seen here, and another is started.
-
-The process is a plain `python -m meddx.score.serve`, not a fork (torch and Arrow have threads) and not multiprocessing's spawn,
-which would run the caller's main module again, and under Ray that is Ray's.
-"""
+"""A bundle's path in, a process that holds the loaded bundle out: what dies in there is seen here, and another is started."""
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from multiprocessing import Pipe
 from typing import Any
 
 from meddx.errors import IncompleteError
-from meddx.failpoints import VARIABLE
 from meddx.score.bundles import Bundles
 from meddx.score.limits import Limits
 from meddx.score.runner import CannotTravel, Job
+from meddx.score.spawn import Spawned, spawn
 from meddx.score.units import Unit
 from meddx.storage import StoragePath
 
@@ -38,13 +29,10 @@ class ChildOverran(Exception):
 
 
 class Child:
-    """One process and the pipe to it.  It ends when the pipe is closed, also because this process died."""
+    """What is said to one process, and what it answers."""
 
-    def __init__(self, first: bytes, failpoint: bool) -> None:
-        self._pipe, end = Pipe()
-        command = [sys.executable, "-P", "-m", "meddx.score.serve", str(end.fileno())]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[end.fileno()], env=_environment(failpoint))
-        end.close()
+    def __init__(self, first: bytes, process: Spawned) -> None:
+        self._process, self._pipe = process, process.pipe
         self.told: Job | None = None
         self.unit: Unit | None = None
         self.warm = False  # it has predicted: what is loaded, compiled or filled at the first time is there
@@ -78,11 +66,7 @@ class Child:
 
     def bury(self) -> str:
         """End it, if it lives, and say how it ended."""
-        self._pipe.close()  # a living one sees that and ends; one whose GIL is held does not
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.2)
-        self._process.kill()
-        code = self._process.wait()
+        code = self._process.end()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
@@ -95,8 +79,8 @@ class Nursery:
         self.job: Job | None = None
         self.starts, self._ended = 0, False
 
-    def start(self, failpoint: bool = False) -> None:
-        """Let one load the bundle while this process does something else.  CannotTravel."""
+    def start(self, failpoint: bool = False, process: Spawned | None = None) -> None:
+        """Let one, or `process`, begin while this process does something else.  CannotTravel."""
         if self._ended:
             raise IncompleteError("the job was stopped", "", "run the same command again; everything published is kept")
         try:
@@ -104,7 +88,7 @@ class Nursery:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise CannotTravel(type(error).__name__) from error
         self.starts += 1
-        self._child = Child(first, failpoint)
+        self._child = Child(first, process or spawn(failpoint=failpoint))
 
     def get(self) -> Child:
         """A living child that knows the job.  What kept it from loading the bundle is raised here as it would be there."""
@@ -151,15 +135,3 @@ class Nursery:
                 self.close()
                 raise more[0]
         return child
-
-
-def _environment(failpoint: bool) -> dict[str, str]:
-    """Modules are found as here; threads are as here, for they can change a last bit; a failpoint is meant for one process."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
-    environment.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the usual one gives pages back at once: a tenth of a table's time
-    if not failpoint:
-        environment.pop(VARIABLE, None)
-    return environment

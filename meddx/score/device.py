@@ -1,13 +1,19 @@
-"""This process in; on what kind of device it works, and how much memory it has needed, out."""
+"""This process in; on what kind of device it works, and what is there, out."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from meddx.errors import RecipeError
+from meddx.predict import gpus
+
+DEVICES = ("auto", "cpu", "cuda")
 CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 
 
@@ -24,8 +30,18 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def kind(threads: int | None = None) -> str:
-    """The processor and the threads of one forward: what a rate holds for.  Ray gives its workers one thread (OMP_NUM_THREADS)."""
+def asked(wish: str) -> str:
+    """cpu or cuda; `auto` is a GPU where this machine has one.  RecipeError for a word that is no device."""
+    if wish not in DEVICES:
+        raise RecipeError(f"{wish!r} is no device", "--device", f"say one of {', '.join(DEVICES)}")
+    return wish if wish != "auto" else "cuda" if gpus.names() else "cpu"
+
+
+def kind(threads: int | None = None, engine: Mapping[str, Any] | None = None) -> str:
+    """What a rate holds for: the GPU, or the processor and the threads of one forward.  Ray gives its workers one thread
+    (OMP_NUM_THREADS)."""
+    if (engine or {}).get("device") == "cuda":
+        return (gpus.names() or ["GPU"])[0]
     given = os.environ.get("OMP_NUM_THREADS", "")
     count = threads or (int(given) if given.isdigit() and int(given) else cpus())
     return f"{processor()}, {count} thread{'s' if count > 1 else ''}"

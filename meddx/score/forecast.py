@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from meddx import record
+from meddx.predict import gpus
 from meddx.score import device
 from meddx.score.plan import FOLDER
 from meddx.storage import StoragePath
@@ -100,7 +101,7 @@ def forecast(
     elsewhere = bool(workers) and (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
     here = device.kind(1 if workers else None)
     like = [one for one in rates if bool(one.workers) == bool(workers) and one.rows and one.seconds and engine in (None, one.engine)]
-    fitting = like if elsewhere else [one for one in like if one.device == here]
+    fitting = like if elsewhere else [one for one in like if one.device in (here, *gpus.names())]
     if not fitting:
         why = f"nothing was measured yet; {PROBE_NEXT}"
         if like:
@@ -143,7 +144,8 @@ def duration(seconds: float) -> str:
 def engine_words(engine: Mapping[str, Any] | None) -> str:
     """What runs the forwards, as a rate names it."""
     page = engine or {}
-    return f"{page.get('engine', 'torch')} {page.get('dtype', 'float32')}"
+    where = " on cuda" if page.get("device") == "cuda" else ""
+    return f"{page.get('engine', 'torch')} {page.get('dtype', 'float32')}{where}"
 
 
 def known_rates(out: StoragePath, bundle: str) -> list[Rate]:

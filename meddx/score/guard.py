@@ -16,6 +16,7 @@ from meddx.score.careful import Careful
 from meddx.score.child import ChildDied, Nursery
 from meddx.score.plan import FOLDER
 from meddx.score.runner import Attempts, Job, Outcome
+from meddx.score.spawn import Spawned
 from meddx.score.units import Task, Unit
 from meddx.score.worker import Place
 from meddx.storage import StoragePath
@@ -24,13 +25,15 @@ from meddx.storage import StoragePath
 class Guard:
     """The executor of the command line.  As a context it leaves no child behind, whatever happens here."""
 
-    def __init__(self, bundle: StoragePath, bundles: Bundles, out: StoragePath, *, failpoint: bool = True) -> None:
-        """`failpoint`: its first child may reach the one that is set; of several guards one may."""
+    def __init__(
+        self, bundle: StoragePath, bundles: Bundles, out: StoragePath, *, failpoint: bool = True, process: Spawned | None = None
+    ) -> None:
+        """`failpoint`: its first child may reach the one that is set; of several guards one may.  `process`: one that was begun already."""
         self._nursery = Nursery(bundle, bundles)
         self._careful = Careful(self._nursery)
         self._place: Place | None = None
         if record.read(out / FOLDER) is None:  # else there is probably nothing to do
-            self._nursery.start(failpoint)
+            self._nursery.start(failpoint, process)
 
     def __enter__(self) -> Guard:
         return self

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
@@ -21,15 +21,19 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
+from meddx.cluster import cpus_per_worker, resources
 from meddx.errors import ClusterError
+from meddx.score.bundles import Bundles
 from meddx.score.careful import Careful
 from meddx.score.child import Nursery
 from meddx.score.limits import Watchdog
 from meddx.score.runner import Job, Outcome, Runner, decode_task, encode_task
 from meddx.score.units import Task
 from meddx.score.worker import Place
+from meddx.storage import StoragePath
 
 TASKS_A_WAVE = 20_000  # Ray Data spends about a millisecond and some memory on each block it is given
+CHOICE_S = 1800  # a node with a GPU may have to be started first
 TASKS_IN_FLIGHT = 2  # with 1 an autoscaling pool stays at its smallest size
 
 
@@ -60,20 +64,46 @@ class ScoreUnit:
 
 
 def run_on_ray(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
-    """Outcomes in the order in which units are done.  Ray must be connected; `workers` actors of one CPU each at most."""
+    """Outcomes in the order in which units are done.  Ray must be connected; `workers` actors at most, of one CPU each, or of one GPU."""
     left = iter(tasks)
     while wave := list(islice(left, TASKS_A_WAVE)):
         with _quiet(), DataContext.current(_context()):
             yield from _run_wave(job, wave, workers)
 
 
+def choose_on_ray(bundles: Bundles, path: StoragePath, rows: int, some: Callable[[], Iterable[Any]]) -> dict[str, Any] | None:
+    """`bundles.choose` on a GPU of the cluster, for the driver may have none."""
+
+    def choose() -> dict[str, Any] | None:
+        return bundles.choose(path, rows, some, "cuda")
+
+    task = ray.remote(choose).options(num_cpus=1, num_gpus=1, max_retries=1)
+    try:
+        found: dict[str, Any] | None = ray.get(task.remote(), timeout=CHOICE_S)
+        return found
+    except RayError as error:
+        next_step = (
+            "the cluster must have a GPU that is free, and the bundle and the data must be reachable from its node; or: --device cpu"
+        )
+        raise ClusterError(f"Ray could not try the network on a GPU: {_cause(error)}", "", next_step) from error
+
+
+def _shares(job: Job, workers: int) -> dict[str, int]:
+    """What each actor is given: a CPU, or a GPU with its share of the CPUs.  ClusterError where not one fits."""
+    if (job.stamp.engine or {}).get("device") != "cuda":
+        return {"num_cpus": 1}
+    there = int(resources()["gpus"])
+    return {"num_cpus": cpus_per_worker(max(1, min(workers, there)), gpu=True), "num_gpus": 1}
+
+
 def _run_wave(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
-    now = max(1, int(ray.available_resources().get("CPU", 0)))
+    shares, free = _shares(job, workers), ray.available_resources()
+    now = max(1, int(min(free.get("CPU", 0) // shares["num_cpus"], free.get("GPU", 0) if "num_gpus" in shares else workers)))
     most = max(1, min(workers, len(tasks)))
     pool = ActorPoolStrategy(min_size=min(now, most), max_size=most, max_tasks_in_flight_per_actor=TASKS_IN_FLIGHT)
     rows = [{"task": encode_task(task)} for task in tasks]
     units = ray.data.from_items(rows, override_num_blocks=len(rows))
-    done = units.map_batches(ScoreUnit, fn_constructor_args=(job,), batch_size=1, compute=pool, num_cpus=1)
+    done = units.map_batches(ScoreUnit, fn_constructor_args=(job,), batch_size=1, compute=pool, **shares)
     try:
         for row in done.iter_rows():
             yield Outcome(**row)

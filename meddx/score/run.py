@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from meddx import failpoints, record
 from meddx.probe import probe
+from meddx.score import device as devices
 from meddx.score import forecast, ledger, markers, summary
 from meddx.score.audit import is_finished
 from meddx.score.books import Books, keep_books
@@ -28,6 +29,7 @@ from meddx.score.planning import make_plan, owner_of
 from meddx.score.progress import Progress
 from meddx.score.runner import Breaker, Job, Outcome
 from meddx.score.sources import data_digest, find_root
+from meddx.score.spawn import Spawned
 from meddx.score.trial import rows_of
 from meddx.score.units import Task, Unit, make_tasks
 from meddx.storage import StoragePath
@@ -47,21 +49,24 @@ def score(
     bundles: Bundles | None = None,
     update: bool = False,
     guard: bool = False,
+    process: Spawned | None = None,
     price: float | None = None,
+    device: str = "auto",
 ) -> Books:
     """Score every row of `data` (a dataset, a folder or a file of Parquet) into `out`, exactly once.
 
-    `workers` 0 runs in this process, or with `guard` in a child of it, so that a row that kills is quarantined at once; N on N
-    Ray actors.  A finished run is a no-op, an interrupted one goes on, and files
+    `workers` 0 runs in this process, or with `guard` in a child of it (`process`: begun already), so that a row that kills is
+    quarantined at once; N on N Ray actors.  A finished run is a no-op, an interrupted one goes on, and files
     that are new since the plan are new work.  `update`: units of files that changed or vanished since the plan are retired,
     and what is there now is scored.  OutputError: `out` belongs to something else, or without `update` a planned file
-    changed.  `price`: of an hour of a worker, or of this machine: the record then says what the night cost.
+    changed.  `price`: of an hour of a worker, or of this machine: the record then says what the night cost.  `device`: cpu, cuda, or
+    auto, of a new output; an old one goes on as it was begun.
     IncompleteError: units are undone.  BooksError: unbalanced, or more than `max_rejected` quarantined.
     """
     bundles = bundles or BundleFolders()
     with ExitStack() as held:
-        keeper = held.enter_context(Guard(bundle, bundles, out)) if guard and not workers else None
-        means = _Means(workers, address, keeper, log, record.Recorder("score", ""), bundles.facts(bundle), held, price)
+        keeper = held.enter_context(Guard(bundle, bundles, out, process=process)) if guard and not workers else None
+        means = _Means(workers, address, keeper, log, record.Recorder("score", ""), bundles.facts(bundle), held, device, price)
         books = _run(bundle, data, out, options, bundles, update, means)
     books.raise_for_problems()
     return books
@@ -78,7 +83,9 @@ class _Means:
     recorder: record.Recorder
     facts: Facts
     held: ExitStack
+    device: str = "auto"
     price: float | None = None
+    connected: Future[None] = field(default_factory=Future)  # to Ray
 
 
 def _run(
@@ -90,7 +97,7 @@ def _run(
     probed = cache(partial(probe, out))  # at most once, and only where something is going to be written
 
     def choose(units: Sequence[Unit]) -> dict[str, Any] | None:
-        return bundles.choose(bundle, sum(unit.rows for unit in units), lambda: rows_of(units, find_root(data), facts))
+        return _choose(bundles, bundle, units, partial(rows_of, units, find_root(data), facts), means)
 
     def alone() -> bool:
         return not probed().conditional
@@ -122,8 +129,30 @@ def _planned(make: Callable[[], Plan], out: StoragePath, means: _Means) -> Plan:
 
     with ThreadPoolExecutor(1) as thread:  # for the plan: Ray wants the main one, for its signals
         plan = thread.submit(make)
-        means.held.enter_context(connect(means.address, cpus=means.workers))
+        try:
+            means.held.enter_context(connect(means.address, cpus=means.workers))
+        except BaseException as error:
+            means.connected.set_exception(error)
+            raise
+        means.connected.set_result(None)
         return plan.result()
+
+
+def _choose(
+    bundles: Bundles, bundle: StoragePath, units: Sequence[Unit], some: Callable[[], Iterator[Any]], means: _Means
+) -> dict[str, Any] | None:
+    """How forwards run, for a new output.  On a cluster the GPU on which that is tried may be another machine's."""
+    rows, wish = sum(unit.rows for unit in units), means.device
+    if not means.workers:
+        return bundles.choose(bundle, rows, some, devices.asked(wish))
+    if wish != "cpu":
+        from meddx.cluster import resources
+        from meddx.score.on_ray import choose_on_ray
+
+        means.connected.result()
+        if wish == "cuda" or resources()["gpus"]:
+            return choose_on_ray(bundles, bundle, rows, some)
+    return bundles.choose(bundle, rows, some)
 
 
 def _score(job: Job, plan: Plan, standing: Iterable[str], data: StoragePath, means: _Means) -> Books:

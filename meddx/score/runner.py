@@ -113,7 +113,7 @@ class Attempts:
             markers.end(self._job.out, unit.id)
         seconds, memory = time.monotonic() - start, record.own_peak_mb()
         outcome = replace(outcome, seconds=seconds, attempts=self._count, quarantined=self._quarantined)
-        return replace(outcome, device=device.kind(), memory_mb=memory)
+        return replace(outcome, device=device.kind(engine=self._job.stamp.engine), memory_mb=memory)
 
     def _attempt(self, unit: Unit, score: Callable[[Unit], pa.Table]) -> Outcome:
         kind, detail = "", ""

@@ -19,11 +19,12 @@ from typing import Any
 import pyarrow as pa
 
 from meddx.errors import MeddxError, StorageError
-from meddx.score.bundles import Predictor
+from meddx.score.bundles import Bundles, Predictor
 from meddx.score.limits import Limits, Watchdog
 from meddx.score.runner import HandOver, Job, Runner
 from meddx.score.units import Unit
 from meddx.score.worker import Place, UnitFailed, UnitScorer, scorer_of
+from meddx.storage import StoragePath
 
 SLACK = 1.5  # who waits for the answer should be the one that ends this process
 
@@ -57,6 +58,12 @@ class Server:
         self._unit: Unit | None = None
         self._checked = -1
 
+    def load(self, bundles: Bundles, path: StoragePath, engine: dict[str, Any] | None) -> Predictor:
+        if self._loaded is None or self._loaded[0] != engine:
+            self._loaded = engine, bundles.load(path, engine)
+            self._limits.cap_memory()
+        return self._loaded[1]
+
     def serve(self, kind: str, what: Any) -> None:
         if kind == "job":
             self._learn(what)
@@ -69,10 +76,7 @@ class Server:
         self._dog.rest()
 
     def _learn(self, job: Job) -> None:
-        if self._loaded is None or self._loaded[0] != job.stamp.engine:
-            self._loaded = job.stamp.engine, job.bundles.load(job.bundle, job.stamp.engine)
-            self._limits.cap_memory()
-        bundle = self._loaded[1]
+        bundle = self.load(job.bundles, job.bundle, job.stamp.engine)
         self._runner = Runner(job, bundle=bundle, careful=HandOver(), watch=self._see)
         self._scorer = scorer_of(bundle, job.root, job.required, job.options, self._see)
         self._pipe.send(("ready",))
@@ -162,10 +166,12 @@ class _Foreign(Exception):
 
 
 def _load(pipe: Connection, message: bytes) -> Server:
-    """What runs the bundle is known once there is a plan; until then all else is imported that it takes."""
+    """What runs a network is known once there is a plan; until then all else is imported that it takes.  A baseline has no choice."""
     path, bundles, limits = _loads(message)
-    bundles.facts(path)
-    return Server(pipe, limits)
+    server, facts = Server(pipe, limits), bundles.facts(path)
+    if facts.kind == "estimator":
+        server.load(bundles, path, facts.engine)
+    return server
 
 
 def _loads(message: bytes) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from datetime import date
 from meddx.errors import RecipeError
 from meddx.recipe import Recipe, load
 from meddx.score.options import ScoringOptions
+from meddx.score.spawn import Spawned
 from meddx.stages.dates import fill, today
 from meddx.stages.run import Log, Run, read_manifest
 from meddx.storage import StoragePath
@@ -36,12 +37,15 @@ def score_command(
     log: Log,
     update: bool = False,
     price: float | None = None,
+    process: Spawned | None = None,
+    device: str = "auto",
 ) -> None:
     """`meddx score`: BUNDLE DATA --out DIR, or a recipe for its own network and dataset.
 
     `look`: `check` says what would be done, `probe` measures for it, `status` says how far it is, `verify` proves the books, and
     the last two are content with DIR alone; None scores.  `update`: take up files that changed or vanished since the plan.
-    `price`: of an hour of one worker, or of this machine.
+    `price`: of an hour of one worker, or of this machine.  `process`: begun already, for the work of this process.
+    `device`: auto, cpu or cuda.
     """
     from meddx.score import audit
     from meddx.score.check import Wishes, check
@@ -52,7 +56,19 @@ def score_command(
         bundle, data, out = "", "", bundle
     options, path, place, target = _places(bundle, data, out, log)
     if look is None:
-        score(path, place, target, options=options, workers=workers, log=log, update=update, guard=True, price=price)
+        score(
+            path,
+            place,
+            target,
+            options=options,
+            workers=workers,
+            log=log,
+            update=update,
+            guard=True,
+            process=process,
+            price=price,
+            device=device,
+        )
         return
     for line in {
         "check": lambda: check(path, place, target, options, update=update, wishes=Wishes(workers, price), log=log),

@@ -45,6 +45,7 @@ class Bench:
         self._scratch, self._log = scratch, log
         scratch.mkdir(parents=True, exist_ok=True)
         ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)  # orphans become our children, and what they took is counted
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else a command outlives us, and writes into the next one's folder
 
     def run(self, command: str, data: str = "", *, memory: bool = False, keep: bool = False) -> Taken:
         """`{out}` becomes an empty folder (`keep`: the one of the run before), `{fresh}` an empty one of its own, `{data}` and
@@ -68,7 +69,11 @@ class Bench:
             log.flush()
             child = subprocess.Popen(command, shell=True, stdout=log, stderr=log, start_new_session=True)
         watch = _Memory(child.pid) if memory else None
-        code = child.wait()
+        try:
+            code = child.wait()
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
         wall = time.perf_counter() - start
         peak = watch.stop() if watch else None
         _reap()

@@ -74,7 +74,7 @@ class PlainBundles:
     def facts(self, path: StoragePath) -> Facts:
         return Facts(path.name, {"keep": self.cohort}, ("x",), {"batch_rows": 256})
 
-    def choose(self, path: StoragePath, rows: int, some: Any) -> dict[str, Any]:
+    def choose(self, path: StoragePath, rows: int, some: Any, device: str = "cpu") -> dict[str, Any]:
         return {"batch_rows": 256}
 
     def load(self, path: StoragePath, engine: Any = None) -> PlainBundle:
