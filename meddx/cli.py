@@ -116,20 +116,20 @@ def score(
     device: Annotated[str, typer.Option(help="of networks in a new output: cpu, cuda, or auto, a GPU where there is one")] = "auto",
 ) -> None:
     """Score every row of DATA exactly once; run the same command again to go on after a stop."""
-    from meddx.score.spawn import spawn
+    from meddx.score.spawn import ForkServer
 
     look = next((name for name, asked in (("probe", probe), ("check", check), ("status", status), ("verify", verify)) if asked), None)
     there = Path(out or ".", "_meddx", "record.json").exists()
-    process = spawn(failpoint=True) if look is None and not workers and out and not there else None  # it imports while this one does
+    server = ForkServer() if look is None and not workers and out and not there else None  # it imports while this one does
     try:
         from meddx.stages.score import score_command
 
         score_command(
-            bundle, data, out, workers=workers, look=look, log=Console(), update=update, price=price, process=process, device=device
+            bundle, data, out, workers=workers, look=look, log=Console(), update=update, price=price, server=server, device=device
         )
     finally:
-        if process is not None:
-            process.end()
+        if server is not None:
+            server.close()
 
 
 @app.command()

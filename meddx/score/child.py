@@ -12,7 +12,7 @@ from meddx.errors import IncompleteError
 from meddx.score.bundles import Bundles
 from meddx.score.limits import Limits
 from meddx.score.runner import CannotTravel, Job
-from meddx.score.spawn import Spawned, spawn
+from meddx.score.spawn import ForkServer, Spawned
 from meddx.score.units import Unit
 from meddx.storage import StoragePath
 
@@ -73,14 +73,29 @@ class Child:
 class Nursery:
     """At most one child at a time, started when it is wanted (or before, by `start`)."""
 
-    def __init__(self, bundle: StoragePath, bundles: Bundles, dumps: Callable[[Any], bytes] = pickle.dumps) -> None:
+    def __init__(
+        self,
+        bundle: StoragePath,
+        bundles: Bundles,
+        dumps: Callable[[Any], bytes] = pickle.dumps,
+        *,
+        server: ForkServer | None = None,
+        kind: str = "",
+    ) -> None:
+        """`server`: somebody else's (None: one of its own, when it is wanted); `kind`: of the bundle, where that is known."""
         self._bundle, self._bundles, self._dumps = bundle, bundles, dumps
+        self._server, self._own, self._kind = server, server is None, kind
         self._child: Child | None = None
         self.job: Job | None = None
         self.starts, self._ended = 0, False
 
-    def start(self, failpoint: bool = False, process: Spawned | None = None) -> None:
-        """Let one, or `process`, begin while this process does something else.  CannotTravel."""
+    @property
+    def server(self) -> ForkServer:
+        self._server = self._server or ForkServer()
+        return self._server
+
+    def start(self, failpoint: bool = False) -> None:
+        """Let one begin while this process does something else.  CannotTravel."""
         if self._ended:
             raise IncompleteError("the job was stopped", "", "run the same command again; everything published is kept")
         try:
@@ -88,7 +103,7 @@ class Nursery:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise CannotTravel(type(error).__name__) from error
         self.starts += 1
-        self._child = Child(first, process or spawn(failpoint=failpoint))
+        self._child = Child(first, self.server.fork(failpoint=failpoint, kind=self._kind))
 
     def get(self) -> Child:
         """A living child that knows the job.  What kept it from loading the bundle is raised here as it would be there."""
@@ -117,6 +132,9 @@ class Nursery:
         """No child ever again; another thread that waits for one is told so."""
         self._ended = True
         self.close()
+        if self._own and self._server is not None:
+            self._server.close()
+            self._server = None
 
     def _ready(self) -> Child:
         if self._child is None:

@@ -16,7 +16,7 @@ from meddx.score.careful import Careful
 from meddx.score.child import ChildDied, Nursery
 from meddx.score.plan import FOLDER
 from meddx.score.runner import Attempts, Job, Outcome
-from meddx.score.spawn import Spawned
+from meddx.score.spawn import ForkServer
 from meddx.score.units import Task, Unit
 from meddx.score.worker import Place
 from meddx.storage import StoragePath
@@ -26,24 +26,37 @@ class Guard:
     """The executor of the command line.  As a context it leaves no child behind, whatever happens here."""
 
     def __init__(
-        self, bundle: StoragePath, bundles: Bundles, out: StoragePath, *, failpoint: bool = True, process: Spawned | None = None
+        self,
+        bundle: StoragePath,
+        bundles: Bundles,
+        out: StoragePath,
+        *,
+        failpoint: bool = True,
+        server: ForkServer | None = None,
+        kind: str = "",
     ) -> None:
-        """`failpoint`: its first child may reach the one that is set; of several guards one may.  `process`: one that was begun already."""
-        self._nursery = Nursery(bundle, bundles)
+        """`failpoint`: its first child may reach the one that is set; of several guards one may.  `server`: begun already, and whoever
+        began it ends it; `kind`: of the bundle."""
+        self._nursery = Nursery(bundle, bundles, server=server, kind=kind)
         self._careful = Careful(self._nursery)
         self._place: Place | None = None
         if record.read(out / FOLDER) is None:  # else there is probably nothing to do
-            self._nursery.start(failpoint, process)
+            self._nursery.start(failpoint)
 
     def __enter__(self) -> Guard:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._nursery.close()
+        self._nursery.end()
 
     def end(self) -> None:
         """From any thread: the child is killed, and no other is started."""
         self._nursery.end()
+
+    @property
+    def server(self) -> ForkServer:
+        """Where its children come from; others may have theirs there as long as this guard stands."""
+        return self._nursery.server
 
     @property
     def starts(self) -> int:

@@ -20,3 +20,4 @@ def run_here(job: Job, tasks: Iterable[Task]) -> Iterator[Outcome]:
             yield from runner.run(task)
     finally:
         runner.close()
+        nursery.end()

@@ -79,6 +79,7 @@ class RowReader:
         self._held: Chunk | None = None
 
     def close(self) -> None:
+        self._chunks, self._held = iter(()), None  # that generator holds this reader: its batches would stay until Python looks for cycles
         self._file.close()
         self._stream.close()
 

@@ -29,7 +29,7 @@ from meddx.score.planning import make_plan, owner_of
 from meddx.score.progress import Progress
 from meddx.score.runner import Breaker, Job, Outcome
 from meddx.score.sources import data_digest, find_root
-from meddx.score.spawn import Spawned
+from meddx.score.spawn import ForkServer
 from meddx.score.trial import rows_of
 from meddx.score.units import Task, Unit, make_tasks
 from meddx.storage import StoragePath
@@ -49,13 +49,13 @@ def score(
     bundles: Bundles | None = None,
     update: bool = False,
     guard: bool = False,
-    process: Spawned | None = None,
+    server: ForkServer | None = None,
     price: float | None = None,
     device: str = "auto",
 ) -> Books:
     """Score every row of `data` (a dataset, a folder or a file of Parquet) into `out`, exactly once.
 
-    `workers` 0 runs in this process, or with `guard` in a child of it (`process`: begun already), so that a row that kills is
+    `workers` 0 runs in this process, or with `guard` in a child of it (a fork of `server`, if begun), so that a row that kills is
     quarantined at once; N on N Ray actors.  A finished run is a no-op, an interrupted one goes on, and files
     that are new since the plan are new work.  `update`: units of files that changed or vanished since the plan are retired,
     and what is there now is scored.  OutputError: `out` belongs to something else, or without `update` a planned file
@@ -65,8 +65,10 @@ def score(
     """
     bundles = bundles or BundleFolders()
     with ExitStack() as held:
-        keeper = held.enter_context(Guard(bundle, bundles, out, process=process)) if guard and not workers else None
-        means = _Means(workers, address, keeper, log, record.Recorder("score", ""), bundles.facts(bundle), held, device, price)
+        facts, keeper = bundles.facts(bundle), None
+        if guard and not workers:
+            keeper = held.enter_context(Guard(bundle, bundles, out, server=server, kind=facts.kind))
+        means = _Means(workers, address, keeper, log, record.Recorder("score", ""), facts, held, device, price)
         books = _run(bundle, data, out, options, bundles, update, means)
     books.raise_for_problems()
     return books
@@ -228,7 +230,8 @@ def _executor(job: Job, tasks: Sequence[Task], means: _Means) -> Iterator[Callab
         if means.keeper is None or lanes == 1:
             yield run_here if means.keeper is None else means.keeper.run
             return
-        with Lanes(means.keeper, partial(Guard, job.bundle, job.bundles, job.out, failpoint=False), lanes) as side_by_side:
+        another = partial(Guard, job.bundle, job.bundles, job.out, failpoint=False, server=means.keeper.server, kind=means.facts.kind)
+        with Lanes(means.keeper, another, lanes) as side_by_side:
             yield side_by_side.run
         return
     from meddx.cluster import connect

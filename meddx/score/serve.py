@@ -1,6 +1,6 @@
-"""Messages in, answers out: the process that decodes where decoding may kill (`python -m meddx.score.serve PIPE`).
+"""Messages in, answers out: the processes that decode where decoding may kill (`python -m meddx.score.serve PIPE` forks them).
 
-It says where it is before each step, so that who started it knows what it died of.  Nothing of it outlives that one.
+Each says where it is before each step, so that who asked for it knows what it died of.  Nothing of them outlives that one.
 """
 
 from __future__ import annotations
@@ -9,16 +9,21 @@ import os
 import pickle
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
 from meddx.errors import MeddxError, StorageError
+from meddx.failpoints import VARIABLE
+from meddx.predict.estimators import warm_up
 from meddx.score.bundles import Bundles, Predictor
 from meddx.score.limits import Limits, Watchdog
 from meddx.score.runner import HandOver, Job, Runner
@@ -26,6 +31,7 @@ from meddx.score.units import Unit
 from meddx.score.worker import Place, UnitFailed, UnitScorer, scorer_of
 from meddx.storage import StoragePath
 
+SEEN_S, LONG_S = 0.2, 3600.0  # within which a fork sees that its pipe is closed; a killed one has gone long before
 SLACK = 1.5  # who waits for the answer should be the one that ends this process
 
 
@@ -146,8 +152,56 @@ def _some(unit: Unit, first: int, until: int) -> Unit:
 
 
 def main() -> None:
+    """Fork a server for each one that is asked for.  This process has no threads, and does nothing that could end it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the one that started this process, and that one ends it
-    pipe = Connection(int(sys.argv[1]))
+    control = Connection(int(sys.argv[1]))
+    living: dict[int, int] = {}
+    while True:
+        try:
+            wish, number, *more = control.recv()
+            if wish == "end":
+                control.send(_end(living.pop(number, 0)))
+                continue
+            handle = recv_handle(control)
+        except (EOFError, OSError):  # who asked has gone
+            break
+        if more[1] == "estimator":
+            warm_up()
+        if not (pid := os.fork()):
+            control.close()
+            _become(Connection(handle), *more)
+        os.close(handle)
+        living[number] = pid
+    for pid in living.values():
+        os.kill(pid, signal.SIGKILL)
+    os._exit(0)
+
+
+def _end(pid: int) -> int:
+    """The exit code of a fork whose pipe is closed; one that does not see it is killed."""
+    if not pid:
+        return 0
+    until = time.monotonic() + SEEN_S
+    while not (found := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+            until += LONG_S
+        time.sleep(0.002)
+    return os.waitstatus_to_exitcode(found[1])
+
+
+def _become(pipe: Connection, failpoint: bool, kind: str) -> NoReturn:
+    """A fork's life."""
+    if not failpoint:  # it is meant for one process
+        os.environ.pop(VARIABLE, None)
+    try:
+        _serve(pipe)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
+
+
+def _serve(pipe: Connection) -> None:
     inbox: SimpleQueue[bytes] = SimpleQueue()
     Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
     try:

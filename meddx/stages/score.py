@@ -7,7 +7,7 @@ from datetime import date
 from meddx.errors import RecipeError
 from meddx.recipe import Recipe, load
 from meddx.score.options import ScoringOptions
-from meddx.score.spawn import Spawned
+from meddx.score.spawn import ForkServer
 from meddx.stages.dates import fill, today
 from meddx.stages.run import Log, Run, read_manifest
 from meddx.storage import StoragePath
@@ -37,14 +37,14 @@ def score_command(
     log: Log,
     update: bool = False,
     price: float | None = None,
-    process: Spawned | None = None,
+    server: ForkServer | None = None,
     device: str = "auto",
 ) -> None:
     """`meddx score`: BUNDLE DATA --out DIR, or a recipe for its own network and dataset.
 
     `look`: `check` says what would be done, `probe` measures for it, `status` says how far it is, `verify` proves the books, and
     the last two are content with DIR alone; None scores.  `update`: take up files that changed or vanished since the plan.
-    `price`: of an hour of one worker, or of this machine.  `process`: begun already, for the work of this process.
+    `price`: of an hour of one worker, or of this machine.  `server`: begun already, for the processes that do the work.
     `device`: auto, cpu or cuda.
     """
     from meddx.score import audit
@@ -65,7 +65,7 @@ def score_command(
             log=log,
             update=update,
             guard=True,
-            process=process,
+            server=server,
             price=price,
             device=device,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,21 @@ def spoil(path: StoragePath, column: str, group: int) -> None:
     begin = chunk.dictionary_page_offset or chunk.data_page_offset
     data[begin + chunk.total_compressed_size // 2] ^= 0xFF
     Path(path.uri).write_bytes(data)
+
+
+def test_a_closed_reader_holds_nothing_until_python_looks_for_cycles(tmp_path: Path) -> None:
+    """A night of 300,000 pictures grew by 700 MB: a batch of every file stayed, for the reader and its generator held each other."""
+    one = reader(make(tmp_path))
+    next(one.rows(0, 100))
+    there, gone = weakref.ref(one), gc.isenabled()
+    gc.disable()
+    try:
+        one.close()
+        del one
+        assert there() is None
+    finally:
+        if gone:
+            gc.enable()
 
 
 @pytest.mark.parametrize(("start", "count"), [(0, 1000), (0, 1), (299, 2), (450, 100), (600, 400), (999, 1)])
