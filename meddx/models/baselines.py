@@ -191,13 +191,17 @@ def _weighed(texts: Sequence[dict[str, Any]], features: Features) -> Features:
 
 
 def baseline_logits(
-    estimator: Any, head: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]], prepared: Mapping[str, Prepared]
+    estimator: Any,
+    head: Mapping[str, Any],
+    specs: Mapping[str, Mapping[str, Any]],
+    prepared: Mapping[str, Prepared],
+    counted: int | None = None,
 ) -> np.ndarray:
     """float64 [n, k] for the head's probabilities().
 
     Log-odds (binary, k = 1; multilabel, one a label), log-probabilities (multiclass), log-odds of a higher class (ordinal,
     one fewer than classes), the number in standardised units (regression, k = 1).  Within 20 of 0, but for regression and tags
-    (`dictionary_logits`).
+    (`dictionary_logits`).  `counted`: the rest only fills the batch, and its logits mean nothing.
     """
     inputs: Sequence[str] = ()
     if isinstance(estimator, dict) and "inputs" in estimator:
@@ -214,12 +218,12 @@ def baseline_logits(
     features = features_of(_looked_at(inputs, specs), prepared)
     kind, classes = head["kind"], len(head.get("classes", ()))
     if kind == "multilabel":
-        return np.stack([_log_odds(_columns(one, features, 2)[:, 1]) for one in _checked(estimator, classes)], axis=1)
+        return np.stack([_log_odds(_columns(one, features, 2, counted)[:, 1]) for one in _checked(estimator, classes)], axis=1)
     if kind == "regression":
-        return _values(estimator, features)[:, None]
+        return _values(estimator, features, counted)[:, None]
     if kind == "ordinal":
-        return _higher(estimator, features, classes)
-    chances = _columns(estimator, features, classes)
+        return _higher(estimator, features, classes, counted)
+    chances = _columns(estimator, features, classes, counted)
     if kind == "binary":
         return _log_odds(chances[:, 1])[:, None]
     return np.asarray(np.log(np.clip(chances, np.exp(-LIMIT), 1.0)))
@@ -244,24 +248,33 @@ def _ready(estimator: Any, features: Features) -> tuple[Any, Any]:
     return estimator["model"], weighed.dense
 
 
-def _values(estimator: Any, features: Features) -> np.ndarray:
+def _asked(model: Any, ready: Any, counted: int | None) -> Any:
+    """The rows that the model is asked about.  Linear algebra rounds by the shape of a batch, so it gets all; a tree looks at one row."""
+    by_row = type(model).__name__.startswith(("HistGradientBoosting", "RandomForest"))
+    return ready[:counted] if by_row else ready
+
+
+def _values(estimator: Any, features: Features, counted: int | None = None) -> np.ndarray:
     """float64 [n] of a regression."""
-    if not len(features):
-        return np.zeros(0)
-    model, ready = _ready(estimator, features)
-    return np.asarray(model.predict(ready), np.float64).ravel()
+    values = np.zeros(len(features))
+    if len(features):
+        model, ready = _ready(estimator, features)
+        asked = _asked(model, ready, counted)
+        values[: asked.shape[0]] = np.asarray(model.predict(asked), np.float64).ravel()
+    return values
 
 
-def _columns(estimator: Any, features: Features, classes: int) -> np.ndarray:
+def _columns(estimator: Any, features: Features, classes: int, counted: int | None = None) -> np.ndarray:
     """float64 [n, classes]; a class that train did not have gets 0."""
     chances = np.zeros((len(features), classes))
     if len(features):
         model, ready = _ready(estimator, features)
-        chances[:, np.asarray(model.classes_, np.int64)] = np.asarray(model.predict_proba(ready), np.float64)
+        asked = _asked(model, ready, counted)
+        chances[: asked.shape[0], np.asarray(model.classes_, np.int64)] = np.asarray(model.predict_proba(asked), np.float64)
     return chances
 
 
-def _higher(estimator: Any, features: Features, classes: int) -> np.ndarray:
+def _higher(estimator: Any, features: Features, classes: int, counted: int | None = None) -> np.ndarray:
     """float64 [n, classes - 1]: log-odds of a class above j.
 
     A ridge regression on class numbers stands for a normal variable cut at the halves: P(y > j) = Phi((value - j - 1/2) / s.d.).
@@ -270,9 +283,9 @@ def _higher(estimator: Any, features: Features, classes: int) -> np.ndarray:
 
     if isinstance(estimator, dict) and "deviation" in estimator:
         cuts = np.arange(classes - 1) + 0.5
-        scores = (_values(estimator, features)[:, None] - cuts) / float(estimator["deviation"])
+        scores = (_values(estimator, features, counted)[:, None] - cuts) / float(estimator["deviation"])
         return np.asarray(np.clip(log_ndtr(scores) - log_ndtr(-scores), -LIMIT, LIMIT))
-    chances = _columns(estimator, features, classes)
+    chances = _columns(estimator, features, classes, counted)
     above = np.cumsum(chances[:, ::-1], axis=1)[:, ::-1][:, 1:]
     return _log_odds(above)
 

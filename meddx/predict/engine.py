@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 TABLE_ROWS = 256
-# rows a second of 30 columns: logistic 161,000 in batches of 256, 1,730,000 in these; boosting 46,000 and 140,000
-BASELINE_ROWS = {"prevalence": 16_384, "logistic": 16_384, "linear": 16_384, "boosting": 4096, "forest": 4096}
+# rows a second of 30 columns: logistic 161,000 in batches of 256, 1,730,000 in these; boosting 46,000 in 256, 140,000 in 4,096
+BASELINE_ROWS = {"prevalence": 16_384, "logistic": 16_384, "linear": 16_384, "boosting": 16_384, "forest": 16_384}
 BASELINE_NUMBERS = 1 << 20  # of one batch of a baseline: rows times columns
 ELEMENTS = 1 << 18  # of one batch: pixels, samples, values; what stays in the caches of a usual processor
 WORD = 64  # numbers that a word becomes in the network
@@ -172,7 +172,7 @@ def estimator_logits(
 
     with _libraries().limit(limits=plan.threads or 1):
         return _joined([
-            np.asarray(baseline_logits(estimator, head, specs, batch), np.float64)[:rows]
+            np.asarray(baseline_logits(estimator, head, specs, batch, rows), np.float64)[:rows]
             for batch, rows in batches(prepared, plan.batch_rows)
         ])  # fmt: skip
 

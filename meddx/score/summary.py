@@ -185,6 +185,7 @@ def _answers(nights: Sequence[Night], facts: Facts) -> dict[str, Any]:
         columns.append({"name": name, "here": counts, "reference": same, "learned": learned.get("bands", {}).get(name), "shift": found})
     return {
         "answers": columns,
+        "most_answers": spread.MOST_COLUMNS,
         "edges": {name: _edges(name, facts.scale) for name in here},
         "part": part,
         "part_cases": reference.get("cases", 0),

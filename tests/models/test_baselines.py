@@ -207,3 +207,26 @@ def test_the_baselines_are_strong_on_real_data(shared_data: Any) -> None:
         )
         logits[fold == one] = baseline_logits(model, BINARY, made.specs(), made.transform(test))[:, 0]
     assert separation(logits, labels) > 0.89
+
+
+@pytest.mark.parametrize("head", [BINARY, MULTI, LABELS], ids=lambda head: head["kind"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_only_fill_the_batch_change_no_bit_of_those_that_count(kind: str, head: dict[str, Any]) -> None:
+    model, _ = fitted(kind, head, trials=1)
+    prepared, _ = rows_and_truth(seed=5)
+    whole = baseline_logits(model, head, SPECS, prepared)
+    for counted in (1, 7, 399):
+        assert np.array_equal(baseline_logits(model, head, SPECS, prepared, counted)[:counted], whole[:counted])
+
+
+@pytest.mark.parametrize(("kind", "name"), [("forest", "RandomForestClassifier"), ("boosting", "HistGradientBoostingClassifier")])
+def test_trees_are_asked_about_the_rows_that_count_only(kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sklearn.ensemble
+
+    model, _ = fitted(kind, BINARY, trials=1)
+    seen: list[int] = []
+    trees = getattr(sklearn.ensemble, name)
+    real = trees.predict_proba
+    monkeypatch.setattr(trees, "predict_proba", lambda self, x: (seen.append(len(x)), real(self, x))[1])
+    baseline_logits(model, BINARY, SPECS, rows_and_truth(seed=5)[0], 7)
+    assert seen == [7]

@@ -128,8 +128,8 @@ def test_a_plan_that_is_not_known_whole_is_refused(page: dict) -> None:
 
 def test_a_baseline_takes_larger_batches_and_slow_inputs_are_prepared_in_parts() -> None:
     table, film = {"t": {"kind": "table"}}, {"x": {"kind": "image", "channels": 1, "size": 64}}
-    assert plan_for(table, "boosting").batch_rows == 4096 and plan_for(film, "boosting").batch_rows == 64
-    assert rows_at_once(plan_for(table, "boosting"), table, 1) == 4096 and rows_at_once(plan_for(film), film, 1) == 128
+    assert plan_for(table, "boosting").batch_rows == 16_384 and plan_for(film, "boosting").batch_rows == 64
+    assert rows_at_once(plan_for(table, "boosting"), table, 1) == 16_384 and rows_at_once(plan_for(film), film, 1) == 128
 
 
 def test_bfloat16_of_torch_is_another_answer_of_the_same_shape() -> None:

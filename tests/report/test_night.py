@@ -56,6 +56,16 @@ def test_names_of_classes_are_text() -> None:
     assert "<b>Erguss" not in text and "&lt;b&gt;Erguss" in text
 
 
+def test_it_says_where_not_every_class_is_counted() -> None:
+    page = made_up.made("multilabel")
+    assert "Counted are the first" not in render(page)
+    first = page["answers"][0]
+    names = [f"{first['name']}{place}" for place in range(page["most_answers"])]
+    edges = page["edges"][first["name"]]
+    many = {**page, "answers": [{**first, "name": name} for name in names], "edges": dict.fromkeys(names, edges)}
+    assert "Counted are the first 16 classes" in render(many)
+
+
 def test_what_it_says_first() -> None:
     plain = made_up.made("binary")
     plain |= {"exit_code": 0, "not_opened": []}
