@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 TABLE_ROWS = 256
 # rows a second of 30 columns: logistic 161,000 in batches of 256, 1,730,000 in these; boosting 46,000 in 256, 140,000 in 4,096
-BASELINE_ROWS = {"prevalence": 16_384, "logistic": 16_384, "linear": 16_384, "boosting": 16_384, "forest": 16_384}
+BASELINES, BASELINE_ROWS = frozenset({"prevalence", "logistic", "linear", "boosting", "forest"}), 16_384
 BASELINE_NUMBERS = 1 << 20  # of one batch of a baseline: rows times columns
 ELEMENTS = 1 << 18  # of one batch: pixels, samples, values; what stays in the caches of a usual processor
 WORD = 64  # numbers that a word becomes in the network
@@ -76,7 +76,7 @@ def plan_for(specs: Mapping[str, Mapping[str, Any]], baseline: str | None = None
     """
     elements = sum(elements_of(spec) for spec in specs.values())
     columns = sum(int(spec.get("numbers", 0)) + sum(spec.get("categories", ())) for spec in specs.values() if spec["kind"] == "table")
-    rows = max(TABLE_ROWS, BASELINE_ROWS.get(baseline or "", 0))
+    rows = BASELINE_ROWS if baseline in BASELINES else TABLE_ROWS
     while rows > TABLE_ROWS and rows * columns > BASELINE_NUMBERS:
         rows //= 2
     least = 1 if any(spec["kind"] == "volume" for spec in specs.values()) else 8

@@ -30,11 +30,16 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def asked(wish: str) -> str:
-    """cpu or cuda; `auto` is a GPU where this machine has one.  RecipeError for a word that is no device."""
+def checked(wish: str) -> str:
+    """RecipeError for a word that is no device."""
     if wish not in DEVICES:
         raise RecipeError(f"{wish!r} is no device", "--device", f"say one of {', '.join(DEVICES)}")
-    return wish if wish != "auto" else "cuda" if gpus.names() else "cpu"
+    return wish
+
+
+def asked(wish: str) -> str:
+    """cpu or cuda; `auto` is a GPU where this machine has one.  RecipeError for a word that is no device."""
+    return checked(wish) if wish != "auto" else "cuda" if gpus.names() else "cpu"
 
 
 def kind(threads: int | None = None, engine: Mapping[str, Any] | None = None) -> str:

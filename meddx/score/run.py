@@ -68,7 +68,7 @@ def score(
         facts, keeper = bundles.facts(bundle), None
         if guard and not workers:
             keeper = held.enter_context(Guard(bundle, bundles, out, server=server, kind=facts.kind))
-        means = _Means(workers, address, keeper, log, record.Recorder("score", ""), facts, held, device, price)
+        means = _Means(workers, address, keeper, log, record.Recorder("score", ""), facts, held, devices.checked(device), price)
         books = _run(bundle, data, out, options, bundles, update, means)
     books.raise_for_problems()
     return books

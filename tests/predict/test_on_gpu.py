@@ -18,6 +18,8 @@ from meddx.predict.bundle import Bundle
 from meddx.predict.choose import choose, draw, plans_for
 from meddx.predict.engine import EnginePlan
 from meddx.score import device
+from meddx.score.options import ScoringOptions
+from meddx.score.run import score
 from meddx.storage import StoragePath
 
 THERE = torch.cuda.is_available()
@@ -54,6 +56,13 @@ def test_a_device_is_one_of_three_words() -> None:
     assert [device.asked(word) for word in ("cpu", "cuda")] == ["cpu", "cuda"]
     with pytest.raises(RecipeError, match="'gpu' is no device"):
         device.asked("gpu")
+
+
+def test_a_wrong_word_is_refused_before_ray_is_started(path: StoragePath, tmp_path: Path) -> None:
+    out = StoragePath.of(tmp_path / "out")
+    with pytest.raises(RecipeError, match="'gpu' is no device"):
+        score(path, path, out, options=ScoringOptions(), workers=2, device="gpu")
+    assert not out.exists()
 
 
 @needs_gpu
