@@ -63,12 +63,12 @@ def score(
     auto, of a new output; an old one goes on as it was begun.
     IncompleteError: units are undone.  BooksError: unbalanced, or more than `max_rejected` quarantined.
     """
-    bundles = bundles or BundleFolders()
+    bundles, device = bundles or BundleFolders(), devices.checked(device)
     with ExitStack() as held:
         facts, keeper = bundles.facts(bundle), None
         if guard and not workers:
             keeper = held.enter_context(Guard(bundle, bundles, out, server=server, kind=facts.kind))
-        means = _Means(workers, address, keeper, log, record.Recorder("score", ""), facts, held, devices.checked(device), price)
+        means = _Means(workers, address, keeper, log, record.Recorder("score", ""), facts, held, device, price)
         books = _run(bundle, data, out, options, bundles, update, means)
     books.raise_for_problems()
     return books

@@ -123,7 +123,7 @@ def test_a_unit_whose_attempts_die_without_a_row_to_blame_stays_undone(tmp_path:
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_what_ends_the_job_ends_the_child(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, kill: signal.Signals) -> None:
     monkeypatch.setattr(helper, "SCRIPT", GUARDED)
-    with helper.start_child(data, tmp_path / "o", sleep=2, given={"max_rejected": 0.5}) as job:
+    with helper.start_child(data, tmp_path / "o", sleep=0.5, given={"max_rejected": 0.5}) as job:
         deadline = time.monotonic() + 60
         while not list((tmp_path / "o" / "_meddx").glob("open-*")) and time.monotonic() < deadline:
             time.sleep(0.02)
